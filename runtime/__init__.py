@@ -1,0 +1,25 @@
+"""Journeyman's runtime: specialists' instances over one repository. The public names; `runtime/README.md` tells how it works."""
+
+from .core.task import Codemod, Plan, Rewrite, Specialist, Task
+from .engine import Notice, Runtime, Ticket
+from .errors import GiveUp, JourneymanError, TaskFailed
+from .report import RunReport, TaskReport
+from .workspace import Brief, Workspace
+
+__all__ = [
+    "Brief",
+    "Codemod",
+    "GiveUp",
+    "JourneymanError",
+    "Notice",
+    "Plan",
+    "Rewrite",
+    "RunReport",
+    "Runtime",
+    "Specialist",
+    "Task",
+    "TaskFailed",
+    "TaskReport",
+    "Ticket",
+    "Workspace",
+]

@@ -1,0 +1,173 @@
+"""One attempt in a repository: where its files are, what it may write, what it gives back, and how that gets onto the line.
+
+Knows workspaces, claims and the line; not which task is next nor when one is done. Without a repository nothing here is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from . import claims
+from .core.changes import Changeset
+from .core.commands import Start
+from .core.ownership import Registry
+from .core.task import Handler, Plan, Specialist, Task
+from .errors import ClaimViolation
+from .git import Repository
+from .line import Answer, Job, Line
+from .overlay import Overlay
+from .workspace import Brief, Workspace
+from .worktrees import Pool
+
+Ask = Callable[[Start, str], Awaitable[None]]
+Say = Callable[[str, str], None]
+
+
+@attrs.define
+class Attempts:
+    """The repository of one run."""
+
+    repository: Repository
+    specialists: Mapping[str, Specialist]
+    registry: Registry
+    line: Line | None = None
+    pool: Pool = attrs.field(init=False)
+    grow: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self.pool = Pool(self.repository)
+
+    @classmethod
+    async def open(cls, path: str | Path, specialists: Mapping[str, Specialist], registry: Registry) -> Attempts:
+        """Raises BadInput or RepositoryRefused."""
+        repository = await trio.to_thread.run_sync(Repository.open, path)
+        return cls(repository, specialists, registry)
+
+    def configure(self, plan: Plan) -> None:
+        """Take the plan's rules."""
+        self.grow = plan.claims == "grow"
+        self.pool.setup = plan.setup
+        self.pool.setup_timeout_s = plan.setup_timeout_s
+
+    async def begin(self, run: str, base: str) -> None:
+        """Make the run's line, or find it as an earlier process left it."""
+        self.line = await trio.to_thread.run_sync(Line, self.repository, run, base)
+
+    # --- an attempt --------------------------------------------------------------------------------------------
+
+    async def perform(
+        self,
+        task: Task,
+        start: Start,
+        results: Mapping[str, Any],
+        handler: Handler,
+        ask: Ask,
+        say: Say,
+    ) -> tuple[Any, Changeset]:
+        """Run a handler in a workspace at the line's tip; gives its value and its changeset, judged by the claims."""
+        assert self.line is not None
+        base = self.line.tip
+        specialist = self.specialists[task.specialist]
+        files = self.files_of(task, base)
+        brief = Brief(task, start.attempt, start.instance, results, files, say)
+
+        def may_write(path: str) -> bool:
+            return self._may_write(task, specialist, path)
+
+        async def request(path: str) -> None:
+            await ask(start, path)
+
+        if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
+            async with self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease:
+                value = await handler(brief, lease)
+                changeset = await trio.to_thread.run_sync(lease.changeset)
+                return value, await self._judged(task, start, specialist, changeset, ask)
+        overlay: Workspace = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
+        value = await handler(brief, overlay)
+        return value, await self._judged(task, start, specialist, overlay.changeset(), ask)
+
+    def files_of(self, task: Task, commit: str) -> tuple[str, ...]:
+        """The files a task's `writes` cover in a commit, sorted."""
+        tree = self.repository.tree_of(commit)
+        if all(not claims.is_glob(one) and not one.endswith("/") for one in task.writes):
+            return tuple(sorted(one for one in set(task.writes) if self.repository.lookup(tree, one) is not None))
+        return claims.expand(task.writes, self.repository.files(tree))
+
+    def size_of(self, task: Task) -> int:
+        """Bytes of the files a task writes, as they are in the base."""
+        if self.line is None:
+            return 0
+        tree = self.repository.tree_of(self.line.base)
+        found = (self.repository.lookup(tree, path) for path in self.files_of(task, self.line.base))
+        return sum(self.repository.blob_size(entry[1]) for entry in found if entry is not None)
+
+    def _may_write(self, task: Task, specialist: Specialist, path: str) -> bool:
+        """The gate of `write`: the task's claims and what it was granted since. A path that is anybody's or nobody's passes only
+        where claims may grow; the registry has the last word when the changeset is judged."""
+        if claims.covers(task.writes, path) or self.registry.covers(task.id, path):
+            return True
+        return self._may_grow(task, specialist, path) and not self._held_by_others(task, path)
+
+    def _may_grow(self, task: Task, specialist: Specialist, path: str) -> bool:
+        if task.writes:
+            return self.grow
+        return self.grow or claims.covers(specialist.writes, path)
+
+    def _held_by_others(self, task: Task, path: str) -> tuple[str, ...]:
+        holders = self.registry.owner(path) + self.registry.readers(path)
+        return tuple(dict.fromkeys(holder for holder in holders if holder != task.id))
+
+    async def _judged(
+        self, task: Task, start: Start, specialist: Specialist, changeset: Changeset, ask: Ask
+    ) -> Changeset:
+        """The changeset, if every path is the task's own, or is free and may be claimed on the spot. Raises ClaimViolation."""
+        outside = [
+            path
+            for path in changeset.paths
+            if not self.registry.covers(task.id, path) and not self._by_glob(task, path)
+        ]
+        foreign = [path for path in outside if not self._may_grow(task, specialist, path)]
+        if foreign:
+            holders = dict.fromkeys(one for path in foreign for one in self._held_by_others(task, path))
+            raise ClaimViolation(task.id, foreign, holders)
+        for path in outside:
+            await ask(start, path)
+        return changeset
+
+    def _by_glob(self, task: Task, path: str) -> bool:
+        """A new file that a glob of the task's covers and nobody holds."""
+        return claims.covers(task.writes, path) and not self._held_by_others(task, path)
+
+    # --- the line ----------------------------------------------------------------------------------------------
+
+    async def merge(self, batch: Sequence[tuple[Task, int, Changeset]]) -> list[Answer]:
+        """Take changesets to the line, in one batch."""
+        assert self.line is not None
+        jobs = [Job(task.id, attempt, changeset, subject(task)) for task, attempt, changeset in batch]
+        return await trio.to_thread.run_sync(self.line.merge, jobs)
+
+    async def roll_back(self, tasks: Sequence[str], cause: str) -> Answer:
+        """Take tasks' changes off the line again."""
+        assert self.line is not None
+        return await trio.to_thread.run_sync(self.line.revert, tasks, f"`{cause}` failed.")
+
+
+def subject(task: Task) -> str:
+    """The commit message of a task: its goal, or what its way says."""
+    if task.goal.strip():
+        return task.goal
+    if task.rewrite is not None:
+        what = f"Rewrite {task.rewrite.pattern} to {task.rewrite.replace}"
+    elif task.codemod is not None:
+        what = f"Apply {task.codemod.name}"
+    elif task.exec is not None:
+        what = f"Run {' '.join(task.exec)}"
+    else:
+        what = f"{task.specialist}: {task.id}"
+    where = f" in {task.writes[0]}" if len(task.writes) == 1 else ""
+    return " ".join(f"{what}{where}".split())

@@ -1,0 +1,140 @@
+"""The runtime for code that is not asynchronous: scripts, notebooks, Django commands.
+
+The same verbs as `runtime.Runtime`, each waiting for its end. The runtime lives in a trio loop on a thread of its own; nothing of
+the caller's is touched. A handler may be an ordinary function, which then runs in a worker thread, or an `async` one for trio.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import attrs
+import trio
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from . import engine
+from .core.task import Handler, Plan, Specialist, Task
+from .report import RunReport
+
+__all__ = ["Runtime", "Ticket"]
+
+
+def in_thread(handler: Callable[[Any, Any], Any]) -> Handler:
+    """An ordinary function as a handler: called in a worker thread, which a cancelled attempt waits for."""
+
+    async def handle(brief: Any, workspace: Any) -> Any:
+        return await trio.to_thread.run_sync(handler, brief, workspace)
+
+    return handle
+
+
+def adapted(specialist: Specialist) -> Specialist:
+    """The specialist with a handler that trio can await."""
+    handler: Any = specialist.handler
+    if handler is None or inspect.iscoroutinefunction(handler) or _awaits(handler):
+        return specialist
+    return attrs.evolve(specialist, handler=in_thread(handler))
+
+
+def _awaits(handler: Any) -> bool:
+    """Whether an object that is called like a function is an async one."""
+    return inspect.iscoroutinefunction(getattr(handler, "__call__", None))  # noqa: B004  # not asked whether, but how
+
+
+class Ticket:
+    """A submitted task, to wait for."""
+
+    def __init__(self, portal: BlockingPortal, ticket: engine.Ticket) -> None:
+        self._portal = portal
+        self._ticket = ticket
+
+    @property
+    def task(self) -> str:
+        """The task's id."""
+        return self._ticket.task
+
+    def result(self, timeout_s: float | None = None) -> Any:
+        """The handler's value. Raises TaskFailed, or TimeoutError after `timeout_s` seconds (the task goes on)."""
+        future = self._portal.start_task_soon(self._ticket.result)
+        try:
+            return future.result(timeout_s)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    def cancel(self, why: str = "cancelled") -> None:
+        """Stop it, wherever it is."""
+        self._portal.call(self._ticket.cancel, why)
+
+
+class Runtime:
+    """`runtime.Runtime` behind blocking calls; a context manager. Takes the same arguments."""
+
+    def __init__(self, specialists: Iterable[Specialist], **options: Any) -> None:
+        self._runtime = engine.Runtime([adapted(one) for one in specialists], **options)
+        self._stack = ExitStack()
+        self._portal: BlockingPortal | None = None
+
+    def __enter__(self) -> Runtime:
+        with ExitStack() as stack:
+            self._portal = stack.enter_context(start_blocking_portal(backend="trio"))
+            stack.enter_context(self._portal.wrap_async_context_manager(self._runtime))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        try:
+            return self._stack.__exit__(kind, error, trace)
+        finally:
+            self._portal = None
+
+    def _open(self) -> BlockingPortal:
+        if self._portal is None:
+            raise RuntimeError("the Runtime is not open: use it in a `with` block")
+        return self._portal
+
+    def run(self, plan: Plan) -> RunReport:
+        """Run a plan to its end. Raises BadPlan or RepositoryRefused before anything is started."""
+        return self._open().call(self._runtime.run, plan)
+
+    def submit(self, task: Task) -> Ticket:
+        """Hand over one task; it is in the journal when this returns."""
+        return Ticket(self._open(), self._open().call(self._runtime.submit, task))
+
+    def resume(self, run: str) -> RunReport:
+        """Go on with a run that did not end."""
+        return self._open().call(self._runtime.resume, run)
+
+    def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+        """Try again what failed in an ended run."""
+        report: RunReport = self._open().call(self._runtime.retry, run, edits)
+        return report
+
+    def report(self) -> RunReport:
+        """The report as things stand."""
+        return self._open().call(self._runtime.report)
+
+    def drain(self, why: str = "interrupted") -> None:
+        """Start nothing more; `run`, in whichever thread, returns when what runs has ended."""
+        self._open().call(self._runtime.drain, why)
+
+    def cancel(self, task: str = "", why: str = "cancelled") -> None:
+        """Cancel one task, or all."""
+        self._open().call(self._runtime.cancel, task, why)
+
+    def statistics(self) -> Mapping[str, int]:
+        """Live counts."""
+        return self._open().call(self._runtime.statistics)
+
+    def events(self, start: int = 1) -> Iterator[engine.Notice]:
+        """Everything from sequence number `start` on, then live, until the runtime closes."""
+        seq = max(start, 1)
+        while notices := self._open().call(self._runtime.batch, seq):
+            yield from notices
+            seq = notices[-1].seq + 1

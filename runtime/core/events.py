@@ -1,0 +1,215 @@
+"""Everything that can happen to a run: the only input of the machine, and what the journal keeps.
+
+An event is a fact that the edge reports. It travels (journal, `--events`, HTTP), so it is a tagged msgspec Struct whose
+fields are only ever added, with defaults. Unaware of what the machine does with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .changes import Changeset
+from .task import OnFailure, Task
+
+FailureKind = Literal["transient", "permanent", "timeout", "claims", "cancelled", "conflict"]
+"""`conflict` is the line's: the changeset did not fit the tip. All others are the attempt's."""
+
+StealPolicy = Literal["front", "back", "half", "never"]
+
+
+class Event(msgspec.Struct, omit_defaults=True, tag_field="type"):
+    """What the tagged union `AnyEvent` has in common: the wire's `type` field."""
+
+
+class CrewSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the machine needs to know of a specialist."""
+
+    name: str
+    cap: int = 3
+    least: int = 1
+    helps: tuple[str, ...] = ()
+
+
+class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """`then` starts after `first` has ended, however it ended: both want `path`."""
+
+    first: str
+    then: str
+    path: str = ""
+    kind: str = "write"  # "write": both write it; "read": `then` reads what `first` writes, or the other way round
+
+    @property
+    def reason(self) -> str:
+        if self.kind == "write":
+            return f"`{self.then}` waits for `{self.first}`: both write {self.path}"
+        return f"`{self.then}` waits for `{self.first}`: one writes what the other reads, {self.path}"
+
+
+class Keys(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task's claims, resolved against the base: what the ownership registry grants."""
+
+    writes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+
+
+class Opened(Event, tag="opened"):
+    """A run begins. `merges`: there is a repository, so a changeset has to be merged before its task is done."""
+
+    run: str = ""
+    crews: tuple[CrewSpec, ...] = ()
+    max_instances: int = 20
+    merges: bool = False
+    idle_s: float = 5.0
+    backoff_s: float = 0.5
+    backoff_cap_s: float = 60.0
+    steal: StealPolicy = "front"
+    base: str = ""
+    wall_s: float = 0.0  # seconds since the epoch, for people; the machine never looks at it
+    grow: bool = False  # a changeset may claim a free path on the spot
+    name: str = ""
+    plan: dict[str, Any] = msgspec.field(default_factory=dict)  # what a later process needs: checks, format, ...
+
+
+class Submitted(Event, tag="submitted"):
+    """Tasks are handed over, checked. `estimates` (seconds) and `keys`, where given, have one item a task."""
+
+    group: str
+    tasks: tuple[Task, ...]
+    estimates: tuple[float, ...] = ()
+    keys: tuple[Keys, ...] = ()
+    orders: tuple[Order, ...] = ()
+    on_failure: OnFailure = "isolate"
+    max_failures: int | None = None
+
+
+class Finished(Event, tag="finished", gc=False):
+    """An attempt came to its end; `changeset` is None where nothing is to be merged."""
+
+    task: str
+    attempt: int
+    result: Any = None
+    changeset: Changeset | None = None
+
+
+class Failed(Event, tag="failed", gc=False):
+    """An attempt failed. `retry_after_s` is the least wait that the cause asked for."""
+
+    task: str
+    attempt: int
+    error: str
+    kind: FailureKind = "transient"
+    retry_after_s: float | None = None
+    result: Any = None  # what there is to keep of it, e.g. the state of each file
+
+
+class Merged(Event, tag="merged", gc=False):
+    """The attempt's changeset is on the line; `commit` is None when it changed nothing."""
+
+    task: str
+    attempt: int
+    commit: str | None = None
+
+
+class Asked(Event, tag="asked"):
+    """A running attempt wants to write one more path."""
+
+    task: str
+    attempt: int
+    path: str
+
+
+class InstanceDied(Event, tag="instance-died"):
+    """An instance's actor ended by itself: its task is tried again, its deque is dealt out, it is replaced."""
+
+    instance: str
+    error: str = ""
+
+
+class CancelRequested(Event, tag="cancel-requested"):
+    """`task` is to be cancelled; empty: all of them."""
+
+    task: str = ""
+    why: str = "cancelled"
+
+
+class DrainRequested(Event, tag="drain-requested"):
+    """Start nothing more; what runs may end."""
+
+    why: str = "interrupted"
+
+
+class Resumed(Event, tag="resumed"):
+    """Another process goes on with the run, or a drained one starts again. What ran is counted as an attempt and tried again."""
+
+    crashed: bool = True
+
+
+class Retried(Event, tag="retried"):
+    """Tasks that failed, were skipped or cancelled are to be tried again, as they are now."""
+
+    group: str
+    tasks: tuple[Task, ...] = ()
+
+
+class RolledBack(Event, tag="rolled-back"):
+    """The inverse of the tasks' changes is on the line, or `error` says why it cannot be."""
+
+    tasks: tuple[str, ...]
+    commit: str | None = None
+    error: str = ""
+
+
+class Tick(Event, tag="tick"):
+    """The machine's deadline has come."""
+
+
+class Checked(Event, tag="checked"):
+    """The checks ran on the line's tip. Each item: command, ok, seconds, output's tail."""
+
+    commit: str
+    results: tuple[dict[str, Any], ...] = ()
+
+
+class Dropped(Event, tag="dropped"):
+    """A bisection took these tasks off the line: `culprit` turned `check` red, the rest depend on it."""
+
+    culprit: str
+    check: str
+    tasks: tuple[str, ...] = ()
+    commit: str | None = None
+
+
+class Landed(Event, tag="landed"):
+    """The run's result is on the user's branch."""
+
+    commits: tuple[str, ...]
+    branch: str = ""
+
+
+class Closed(Event, tag="closed"):
+    """The run ended in this state: done, partial, failed, cancelled, interrupted or paused."""
+
+    state: str
+
+
+AnyEvent = (
+    Opened
+    | Submitted
+    | Finished
+    | Failed
+    | Merged
+    | Asked
+    | InstanceDied
+    | CancelRequested
+    | DrainRequested
+    | Resumed
+    | Retried
+    | RolledBack
+    | Tick
+    | Checked
+    | Dropped
+    | Landed
+    | Closed
+)

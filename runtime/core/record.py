@@ -1,0 +1,106 @@
+"""One task's place in the run: the value behind the machine's one map, `records[task id]`.
+
+A plain record. Who may change it, and to what, is the machine's business; `TRANSITIONS` is the whole of it as a table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from .changes import Changeset
+from .events import Keys
+from .task import Task
+
+if TYPE_CHECKING:
+    from .deques import Crew, Instance
+
+WAITING: Final = "waiting"  # for tasks it comes after
+CLAIMING: Final = "claiming"  # in line for its paths
+READY: Final = "ready"  # holds its claims, lies in a deque (or in its crew's backlog)
+RUNNING: Final = "running"  # an attempt is on an instance
+MERGING: Final = "merging"  # its changeset is on the way to the line
+BACKOFF: Final = "backoff"  # between two attempts
+ROLLING: Final = "rolling back"  # was done; its change is being taken off the line
+DONE: Final = "done"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+CANCELLED: Final = "cancelled"
+
+FINAL: Final = frozenset({DONE, FAILED, SKIPPED, CANCELLED})
+HOLDS_CLAIMS: Final = frozenset({READY, RUNNING, MERGING})
+
+TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    WAITING: frozenset({CLAIMING, READY, SKIPPED, CANCELLED}),
+    CLAIMING: frozenset({READY, SKIPPED, CANCELLED}),
+    READY: frozenset({RUNNING, CANCELLED}),
+    RUNNING: frozenset({MERGING, DONE, FAILED, BACKOFF, CANCELLED, CLAIMING, READY}),
+    MERGING: frozenset({DONE, FAILED, BACKOFF, CANCELLED, ROLLING}),
+    BACKOFF: frozenset({CLAIMING, READY, CANCELLED}),
+    ROLLING: frozenset({DONE, CANCELLED}),
+    DONE: frozenset({ROLLING, CANCELLED}),
+    FAILED: frozenset({WAITING, CLAIMING, READY}),  # only by `Retried`
+    SKIPPED: frozenset({WAITING, CLAIMING, READY}),
+    CANCELLED: frozenset({WAITING, CLAIMING, READY}),
+}
+
+
+class Record:
+    """The state of one task. Slots, because a run may have a hundred thousand of them."""
+
+    __slots__ = (
+        "attempt",
+        "cancelling",
+        "changeset",
+        "commit",
+        "crashes",
+        "crew",
+        "error",
+        "estimate_s",
+        "finished_s",
+        "group",
+        "instance",
+        "keys",
+        "last_attempt",
+        "level",
+        "missing",
+        "needed_by",
+        "ordered_by",
+        "priority",
+        "ran_on",
+        "result",
+        "seq",
+        "started_s",
+        "state",
+        "stolen_from",
+        "task",
+    )
+
+    def __init__(self, task: Task, crew: Crew, seq: int, group: str, estimate_s: float, keys: Keys | None) -> None:
+        self.task = task
+        self.crew = crew
+        self.seq = seq
+        self.group = group
+        self.estimate_s = estimate_s
+        self.keys = keys
+        self.state: str = WAITING
+        self.missing = 0  # tasks it still waits for
+        self.needed_by: list[Record] | None = None  # skipped when this one is not done; None = nobody
+        self.ordered_by: list[Record] | None = None  # only wait for its end
+        self.priority = estimate_s  # the longest remaining path, seconds, its own estimate included
+        self.level = 0
+        self.attempt = 0  # of the current or last start; 0 = never started
+        self.last_attempt = task.attempts  # no start beyond this number
+        self.crashes = 0  # starts that ended with the whole process
+        self.instance: Instance | None = None
+        self.ran_on = ""  # the name of the instance of its last attempt
+        self.stolen_from = ""  # whose deque that attempt was taken from, when it was not that instance's own
+        self.started_s: float | None = None
+        self.finished_s: float | None = None
+        self.result: Any = None
+        self.error: str | None = None
+        self.changeset: Changeset | None = None  # while it is on the way to the line
+        self.commit: str | None = None
+        self.cancelling = ""  # why, when a running attempt has been told to stop
+
+    def __repr__(self) -> str:
+        return f"<Record {self.task.id} {self.state} attempt {self.attempt}>"

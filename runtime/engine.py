@@ -1,0 +1,679 @@
+"""The engine: performs what the machine commands, on trio, and takes what happened back to it.
+
+Knows actors, the journal, the clock and (through `attempts`) where files are; decides nothing that the machine decides. One
+`Runtime` is one run: one machine, one journal of it, and with a repository one line. All of it lives in one nursery, in
+whatever trio loop the host has; nothing global is touched.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from . import preparation
+from .actor import Actor
+from .attempts import Attempts
+from .core import commands as cmd
+from .core.estimate import Estimator, Seen
+from .core.events import (
+    Asked,
+    CancelRequested,
+    Closed,
+    CrewSpec,
+    DrainRequested,
+    Event,
+    Failed,
+    Finished,
+    InstanceDied,
+    Merged,
+    Opened,
+    Resumed,
+    Retried,
+    RolledBack,
+    StealPolicy,
+    Submitted,
+    Tick,
+)
+from .core.machine import Machine
+from .core.record import DONE, FINAL
+from .core.task import Plan, Specialist, Task
+from .errors import BadInput, Bug, ClaimViolation, GiveUp, TaskFailed
+from .finish import Finish
+from .journal import Journal
+from .record_codec import decode, encode
+from .report import RunReport, build
+from .workspace import Brief
+
+_NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_LEARNT = 500  # tasks
+_ESTIMATES = "estimates"  # the key of the learned estimates in the journal's memory
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One thing that happened, for watchers: its place in the run's sequence (1, 2, ...), when (seconds since the run was
+    opened), and the event, or the command that followed from it."""
+
+    seq: int
+    at_s: float
+    event: Event | cmd.Command
+
+
+class Ticket:
+    """A submitted task, to wait for."""
+
+    def __init__(self, runtime: Runtime, task: str, group: str) -> None:
+        self.task = task
+        self._runtime = runtime
+        self._group = group
+
+    async def result(self) -> Any:
+        """The handler's value. Raises TaskFailed when the task failed, was skipped or cancelled."""
+        record = await self._runtime._settled(self._group, self.task)
+        if record.state != DONE:
+            raise TaskFailed(self.task, record.state, record.error or "")
+        return record.result
+
+    def cancel(self, why: str = "cancelled") -> None:
+        """Stop it, wherever it is."""
+        self._runtime._post(CancelRequested(self.task, why))
+
+
+class Runtime:
+    """Runs tasks on specialists' instances; an async context manager.
+
+    `repo` is a path in a git repository (None: no git at all). `journal` names a file to record the run in; with a
+    repository the default is `journeyman/journal.db` in its common git folder. `max_instances` caps all crews together;
+    `sequential` runs one attempt at a time. `backoff_s` and `backoff_cap_s` are the first and the longest wait between
+    two attempts, `idle_s` how long an instance stays with nothing to do, all in seconds.
+
+    Leaving the block waits for what was submitted; leaving it by an exception cancels.
+    """
+
+    def __init__(
+        self,
+        specialists: Iterable[Specialist],
+        *,
+        repo: str | Path | None = None,
+        journal: str | Path | None = None,
+        max_instances: int = 20,
+        sequential: bool = False,
+        idle_s: float = 5.0,
+        backoff_s: float = 0.5,
+        backoff_cap_s: float = 60.0,
+        steal: StealPolicy = "front",
+    ) -> None:
+        """Raises BadInput when the specialists or the numbers make no sense."""
+        self.specialists = {one.name: one for one in preparation.checked_specialists(specialists, max_instances)}
+        self._max_instances = 1 if sequential else max_instances
+        self._idle_s, self._backoff_s, self._backoff_cap_s, self._steal = idle_s, backoff_s, backoff_cap_s, steal
+        self._handlers = {name: one.handler for name, one in self.specialists.items()}
+        self._repo = repo
+        self._journal_path = Path(journal) if journal is not None else None
+        self.machine = Machine()
+        self.run_id = ""
+        self.doing: dict[str, str] = {}  # {instance: what it is at, in words}
+        self._journal: Journal | None = None
+        self._attempts: Attempts | None = None
+        self._finish: Finish | None = None
+        self._estimator = Estimator()
+        self._actors: dict[str, Actor] = {}
+        self._groups: dict[str, trio.Event] = {}  # {group: set when it has concluded}
+        self._asked: dict[tuple[str, int, str], _Answer] = {}
+        self._inbox: list[Event] = []
+        self._posting = False
+        self._recording = False
+        self._watched = False  # somebody waits for news
+        self._group_count = 0
+        self._epoch = 0.0
+        self._armed = math.inf
+        self._arm_changed = trio.Event()
+        self._news = trio.Event()
+        self._rest = trio.Event()
+        self._closing = False
+        self._stack = AsyncExitStack()
+        self._line_jobs: list[cmd.Merge | cmd.Rollback] = []
+        self._line_wake = trio.Event()
+        self._perform: dict[type[cmd.Command], Callable[[Any], None]] = {
+            cmd.Spawn: self._do_spawn,
+            cmd.Retire: self._do_retire,
+            cmd.Start: self._do_start,
+            cmd.Abort: self._do_abort,
+            cmd.Merge: self._do_line,
+            cmd.Rollback: self._do_line,
+            cmd.Grant: self._do_answer,
+            cmd.Refuse: self._do_answer,
+            cmd.Concluded: self._do_concluded,
+        }
+
+    # --- entering and leaving ----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Runtime:
+        await self._stack.__aenter__()
+        try:
+            if self._repo is not None:
+                self._attempts = await Attempts.open(self._repo, self.specialists, self.machine.registry)
+                self._finish = Finish(self._attempts)
+                if self._journal_path is None:
+                    self._journal_path = self._attempts.repository.common_dir / "journeyman" / "journal.db"
+            self._epoch = trio.current_time()
+            self._nursery = await self._stack.enter_async_context(self._own_nursery())
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        if error is None:
+            await self._until_rest()
+        return await self._stack.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def _own_nursery(self) -> AsyncIterator[trio.Nursery]:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_time)
+                if self._attempts is not None:
+                    nursery.start_soon(self._keep_line)
+                try:
+                    yield nursery
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            self._closing = True
+            self._news.set()
+            with trio.CancelScope(shield=True):
+                await self._shut_down()
+
+    async def _shut_down(self) -> None:
+        if self._journal is None:
+            return
+        try:
+            if self.run_id and not self.machine.closed:
+                self._close_run("interrupted" if not self._all_final() else self.report().state)
+            if self._estimator.seen:
+                await self._journal.durable()
+                self._journal.remember(_ESTIMATES, msgspec.msgpack.encode(self._estimator.seen))
+        finally:
+            self._journal.close()
+
+    def _all_final(self) -> bool:
+        return all(record.state in FINAL for record in self.machine.records.values())
+
+    # --- the verbs ---------------------------------------------------------------------------------------------
+
+    async def run(self, plan: Plan) -> RunReport:
+        """Run a plan to its end and report. Raises BadPlan or RepositoryRefused before anything is started.
+
+        A failing task is in the report, not an exception. After `drain` it returns early, with the rest open.
+        """
+        repository = self._attempts.repository if self._attempts else None
+        prepared = preparation.prepare(plan, self.specialists, repository, self._estimator, self._open_tasks())
+        await self._open_run(prepared.base, plan)
+        if self._attempts is not None:
+            self._attempts.configure(plan)
+        group = self._submit(prepared.tasks, prepared, plan.on_failure, plan.max_failures)
+        try:
+            await self._concluded(group)
+        except trio.Cancelled:
+            for record in self.machine.groups[group].tasks:
+                if record.state not in FINAL:
+                    self._post(CancelRequested(record.task.id, "whoever ran the plan was cancelled"))
+            raise
+        return await self._wind_up(plan, group)
+
+    async def submit(self, task: Task) -> Ticket:
+        """Hand over one task; it is in the journal, durably, when this returns. Raises BadPlan."""
+        plan = Plan([task])
+        repository = self._attempts.repository if self._attempts else None
+        known = self.machine.records
+        prepared = preparation.prepare(plan, self.specialists, repository, self._estimator, self._open_tasks(), known)
+        await self._open_run(prepared.base, plan)
+        group = self._submit(prepared.tasks, prepared, "isolate", None)
+        if self._journal is not None:
+            await self._journal.durable()
+        return Ticket(self, task.id, group)
+
+    async def resume(self, run: str) -> RunReport:
+        """Go on with a run of the journal that did not end, after a crash or an interruption, and report."""
+        plan = await self._rebuild(run)
+        self._post(Resumed(crashed=True))
+        for command in self.machine.resume():
+            self._perform[type(command)](command)
+        return await self._go_on(plan)
+
+    async def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+        """Try again what failed in an ended run and what was skipped or cancelled for it; `edits` change a task's fields."""
+        plan = await self._rebuild(run)
+        if not self._all_final():
+            raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
+        again = [record.task for record in self.machine.records.values() if record.state != DONE]
+        if not again:
+            raise BadInput(f"run {run}: every task is done, there is nothing to try again")
+        tasks = tuple(attrs.evolve(task, **(edits or {}).get(task.id, {})) for task in again)
+        self._group_count = len(self.machine.groups)
+        self._post(Resumed(crashed=True))
+        group = self._new_group()
+        self._post(Retried(group, tasks))
+        return await self._go_on(plan)
+
+    async def _go_on(self, plan: Plan) -> RunReport:
+        for name, group in self.machine.groups.items():
+            self._groups.setdefault(name, trio.Event())
+            if not group.left:
+                self._groups[name].set()
+        for name in list(self._groups):
+            await self._concluded(name)
+        return await self._wind_up(plan, None)
+
+    async def _wind_up(self, plan: Plan, group: str | None) -> RunReport:
+        """What comes after the tasks: formatting, checks, the report."""
+        interrupted = not self._all_final()
+        if self._finish is not None and not interrupted and not self.machine.draining:
+            await self._finish.run(plan, self.machine, self._post)
+        report = self.report(group)
+        self._learn()
+        if self._repo is not None:
+            self._close_run("interrupted" if interrupted else report.state)
+        if self._journal is not None:
+            await self._journal.durable()
+        return report
+
+    def report(self, group: str | None = None) -> RunReport:
+        """The report as things stand, of one submitted group or of everything."""
+        line = self._attempts.line if self._attempts is not None else None
+        return build(
+            self.machine,
+            group=group,
+            line=line.ref if line is not None else None,
+            commit=line.tip if line is not None else None,
+        )
+
+    def drain(self, why: str = "interrupted") -> None:
+        """Start nothing more; `run` returns when what runs has ended."""
+        self._post(DrainRequested(why))
+        self._check_rest()
+
+    def cancel(self, task: str = "", why: str = "cancelled") -> None:
+        """Cancel one task, or all."""
+        self._post(CancelRequested(task, why))
+
+    async def events(self, start: int = 1) -> AsyncIterator[Notice]:
+        """Everything from sequence number `start` on, then live, until the runtime closes.
+
+        An event and the commands that followed from it have one number, in that order.
+        """
+        seq = max(start, 1)
+        while notices := await self.batch(seq):
+            for notice in notices:
+                yield notice
+            seq = notices[-1].seq + 1
+
+    async def batch(self, start: int) -> list[Notice]:
+        """All notices from sequence number `start` on; waits for the first of them. Empty: the runtime has closed."""
+        history = self.machine.history
+        while len(history) < start:
+            if self._closing:
+                return []
+            self._watched = True
+            await self._news.wait()
+        notices = []
+        for seq, (at_s, event, commands) in enumerate(history[start - 1 :], start):
+            notices.append(Notice(seq, at_s, event))
+            notices.extend(Notice(seq, at_s, command) for command in commands)
+        return notices
+
+    def statistics(self) -> Mapping[str, int]:
+        """Live counts: instances, running attempts, queued, tasks by state."""
+        dispatch = self.machine.dispatch
+        queued = sum(crew.queued for crew in dispatch.crews.values())
+        return {"instances": dispatch.total, "running": dispatch.running, "queued": queued, "steals": dispatch.steals}
+
+    @property
+    def line(self) -> Any:
+        """The run's line (`runtime.line.Line`), or None without a repository or before the first task."""
+        return self._attempts.line if self._attempts is not None else None
+
+    # --- opening a run -----------------------------------------------------------------------------------------
+
+    async def _open_run(self, base: str, plan: Plan) -> None:
+        if self.machine.opened.crews:
+            return
+        await self._open_journal()
+        self.run_id = self._journal.begin(plan.name) if self._journal is not None else "run"
+        self._recording = self._journal is not None
+        if self._attempts is not None:
+            await self._attempts.begin(self.run_id, base)
+        self._epoch = trio.current_time()
+        self._post(
+            Opened(
+                run=self.run_id,
+                crews=tuple(
+                    CrewSpec(one.name, one.instances, min(one.min_instances, one.instances), one.helps)
+                    for one in self.specialists.values()
+                ),
+                max_instances=self._max_instances,
+                merges=self._attempts is not None,
+                idle_s=self._idle_s,
+                backoff_s=self._backoff_s,
+                backoff_cap_s=self._backoff_cap_s,
+                steal=self._steal,
+                base=base,
+                wall_s=time.time(),
+                grow=plan.claims == "grow",
+                name=plan.name,
+                plan=preparation.rules(plan),
+            )
+        )
+
+    async def _open_journal(self) -> None:
+        if self._journal_path is None or self._journal is not None:
+            return
+        self._journal = Journal(self._journal_path)
+        kept = self._journal.recall(_ESTIMATES)
+        if kept is not None:
+            self._estimator = Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))
+
+    async def _rebuild(self, run: str) -> Plan:
+        """The machine as it was when the run's last record was written; returns the plan's rules."""
+        if self._journal_path is None or not self._journal_path.exists():
+            raise BadInput(f"there is no run {run!r}: nothing has been recorded here")
+        await self._open_journal()
+        assert self._journal is not None
+        if run not in {row.name for row in self._journal.runs()}:
+            raise BadInput(f"there is no run {run!r}; `journeyman runs` lists them")
+        last = 0.0
+        for last, event in map(decode, self._journal.records(run)):
+            self.machine.handle(event, last)
+        self._journal.reopen(run)
+        self._recording = True
+        self.run_id = run
+        self._group_count = len(self.machine.groups)
+        self._epoch = trio.current_time() - last
+        missing = [name for name in self.machine.dispatch.crews if name not in self.specialists]
+        if missing:
+            raise BadInput(f"run {run} was made with specialists that are not defined now: {', '.join(missing)}")
+        plan = preparation.rules_back(self.machine.opened)
+        if self._attempts is not None:
+            await self._attempts.begin(run, self.machine.opened.base)
+            self._attempts.configure(plan)
+        return plan
+
+    def _open_tasks(self) -> frozenset[str]:
+        records = self.machine.records
+        return frozenset(name for name, record in records.items() if record.state not in FINAL)
+
+    def _new_group(self) -> str:
+        self._group_count += 1
+        name = f"g{self._group_count}"
+        self._groups[name] = trio.Event()
+        return name
+
+    def _submit(
+        self,
+        tasks: Sequence[Task],
+        prepared: preparation.Prepared,
+        on_failure: Any,
+        max_failures: int | None,
+    ) -> str:
+        group = self._new_group()
+        self._post(
+            Submitted(
+                group,
+                tuple(tasks),
+                estimates=prepared.estimates,
+                keys=prepared.keys,
+                orders=prepared.orders,
+                on_failure=on_failure,
+                max_failures=max_failures,
+            )
+        )
+        return group
+
+    # --- the loop of events and commands -----------------------------------------------------------------------
+
+    def _post(self, event: Event) -> None:
+        """Take an event to the machine and perform what it commands; events that this causes follow in order."""
+        if self._posting:
+            self._inbox.append(event)
+            return
+        self._posting = True
+        try:
+            self._step(event)
+            while self._inbox:
+                self._step(self._inbox.pop(0))
+        finally:
+            self._posting = False
+        if self._watched:
+            self._watched = False
+            self._news.set()
+            self._news = trio.Event()
+        machine = self.machine
+        if machine.timed:
+            due = machine.deadline()
+            if due is not None and due < self._armed:
+                self._arm_changed.set()
+        if machine.draining:
+            self._check_rest()
+
+    def _step(self, event: Event) -> None:
+        now = trio.current_time() - self._epoch
+        if self._recording:
+            assert self._journal is not None
+            self._journal.append(encode(now, event))
+        try:
+            commands = self.machine.handle(event, now)
+        except Exception as error:
+            task = getattr(event, "task", "")
+            story = "\n".join(f"  {at:.3f} {item}" for at, item in self.machine.story(task)) if task else ""
+            raise Bug(f"the machine refused {event}: {error!r}\n{story}") from error
+        perform = self._perform
+        for command in commands:
+            act = perform.get(type(command))
+            if act is not None:
+                act(command)
+
+    async def _keep_time(self) -> None:
+        """Send a `Tick` whenever the machine's deadline comes."""
+        while True:
+            due = self.machine.deadline()
+            self._armed = math.inf if due is None else due
+            self._arm_changed = trio.Event()
+            with trio.move_on_at(self._armed + self._epoch):
+                await self._arm_changed.wait()
+            due = self.machine.deadline()
+            if due is not None and due <= trio.current_time() - self._epoch:
+                self._post(Tick())
+
+    async def _concluded(self, group: str) -> None:
+        """Wait until the group's tasks have settled, or nothing will settle any more because the run drains."""
+        concluded = self._groups[group]
+        while not concluded.is_set():
+            if self.machine.draining and self.machine.at_rest:
+                return
+            async with trio.open_nursery() as nursery:
+
+                async def first(event: trio.Event, scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    await event.wait()
+                    scope.cancel()
+
+                nursery.start_soon(first, concluded)
+                nursery.start_soon(first, self._rest)
+
+    def _check_rest(self) -> None:
+        if self.machine.draining and self.machine.at_rest:
+            self._rest.set()
+            self._rest = trio.Event()
+
+    async def _until_rest(self) -> None:
+        for group in list(self._groups):
+            await self._concluded(group)
+
+    async def _settled(self, group: str, task: str) -> Any:
+        await self._concluded(group)
+        return next(record for record in self.machine.groups[group].tasks if record.task.id == task)
+
+    def _learn(self) -> None:
+        """Take in how long tasks took; of many, the last ones, which is all that the mean remembers."""
+        sizes = self._attempts.size_of if self._attempts is not None else None
+        for record in list(self.machine.records.values())[-_LEARNT:]:
+            if record.state == DONE and record.started_s is not None and record.finished_s is not None:
+                size_bytes = sizes(record.task) if sizes is not None else 0
+                seconds = record.finished_s - record.started_s
+                self._estimator.learn(record.task.specialist, record.task.way, size_bytes, seconds)
+
+    def _close_run(self, state: str) -> None:
+        self._post(Closed(state))
+        if self._journal is not None:
+            self._journal.close_run(state)
+
+    # --- performing commands -----------------------------------------------------------------------------------
+
+    def _do_spawn(self, command: cmd.Spawn) -> None:
+        actor = Actor(command.instance, self._attempt, self._post_from_actor, self._timeout_of)
+        self._actors[command.instance] = actor
+        self._nursery.start_soon(actor.run, name=command.instance)
+
+    def _do_retire(self, command: cmd.Retire) -> None:
+        self._actors.pop(command.instance).retire()
+
+    def _do_start(self, command: cmd.Start) -> None:
+        self._actors[command.instance].assign(command)
+
+    def _do_abort(self, command: cmd.Abort) -> None:
+        instance = self.machine.records[command.task].instance
+        if instance is not None:
+            self._actors[instance.name].abort(command.task, command.attempt)
+
+    def _do_line(self, command: cmd.Merge | cmd.Rollback) -> None:
+        self._line_jobs.append(command)
+        self._line_wake.set()
+
+    def _do_answer(self, command: cmd.Grant | cmd.Refuse) -> None:
+        answer = self._asked.pop((command.task, command.attempt, command.path), None)
+        if answer is not None:
+            answer.give(command)
+
+    def _do_concluded(self, command: cmd.Concluded) -> None:
+        self._groups[command.group].set()
+
+    def _timeout_of(self, task: str) -> float | None:
+        return self.machine.records[task].task.timeout_s
+
+    def _post_from_actor(self, event: Event) -> None:
+        if isinstance(event, InstanceDied):
+            self._actors.pop(event.instance, None)
+        self._post(event)
+
+    # --- attempts ----------------------------------------------------------------------------------------------
+
+    async def _attempt(self, start: cmd.Start) -> Finished:
+        task = self.machine.records[start.task].task
+        handler = self._handlers[task.specialist]
+        assert handler is not None
+        results = self._results(task) if task.after else _NO_RESULTS
+        if self._attempts is not None:
+            await self._durable_start()
+            value, changeset = await self._attempts.perform(task, start, results, handler, self._ask, self._say)
+        else:
+            value = await handler(Brief(task, start.attempt, start.instance, results, (), self._say), None)
+            changeset = None
+        if type(value) not in _PLAIN:
+            _must_encode(value)
+        return Finished(start.task, start.attempt, value, changeset)
+
+    async def _durable_start(self) -> None:
+        """With a repository an attempt has effects outside the process: the event that led to it is durable first."""
+        if self._journal is not None:
+            await self._journal.durable()
+
+    def _results(self, task: Task) -> Mapping[str, Any]:
+        records = self.machine.records
+        return {name: records[name].result for name in task.after}
+
+    def _say(self, instance: str, words: str) -> None:
+        self.doing[instance] = words
+
+    async def _ask(self, start: cmd.Start, path: str) -> None:
+        """Ask for one more path and wait for the answer. Raises ClaimViolation with the holders when refused."""
+        answer = self._asked[(start.task, start.attempt, path)] = _Answer()
+        self._post(Asked(start.task, start.attempt, path))
+        command = await answer.wait()
+        if isinstance(command, cmd.Refuse):
+            raise ClaimViolation(start.task, [path], command.holders)
+
+    # --- the line ----------------------------------------------------------------------------------------------
+
+    async def _keep_line(self) -> None:
+        """Take changesets to the line, one batch after another; only what is durable in the journal is merged."""
+        assert self._attempts is not None
+        while True:
+            await self._line_wake.wait()
+            self._line_wake = trio.Event()
+            while self._line_jobs:
+                jobs, self._line_jobs = self._line_jobs, []
+                if self._journal is not None:
+                    await self._journal.durable()
+                with trio.CancelScope(shield=True):  # a batch is short, and half of one would have to be found again
+                    await self._merge([job for job in jobs if isinstance(job, cmd.Merge)])
+                    for job in jobs:
+                        if isinstance(job, cmd.Rollback):
+                            await self._roll_back(job)
+
+    async def _merge(self, jobs: list[cmd.Merge]) -> None:
+        if not jobs:
+            return
+        assert self._attempts is not None
+        records = self.machine.records
+        batch = []
+        for job in jobs:
+            record = records[job.task]
+            assert record.changeset is not None
+            batch.append((record.task, job.attempt, record.changeset))
+        for job, answer in zip(jobs, await self._attempts.merge(batch), strict=True):
+            if answer.error:
+                self._post(Failed(job.task, job.attempt, answer.error, "conflict"))
+            else:
+                self._post(Merged(job.task, job.attempt, answer.commit))
+
+    async def _roll_back(self, job: cmd.Rollback) -> None:
+        assert self._attempts is not None
+        answer = await self._attempts.roll_back(job.tasks, job.cause)
+        self._post(RolledBack(job.tasks, answer.commit, answer.error))
+
+
+class _Answer:
+    """A question to the machine, waited for by the attempt that asked."""
+
+    __slots__ = ("_command", "_given")
+
+    def __init__(self) -> None:
+        self._given = trio.Event()
+        self._command: cmd.Grant | cmd.Refuse | None = None
+
+    def give(self, command: cmd.Grant | cmd.Refuse) -> None:
+        self._command = command
+        self._given.set()
+
+    async def wait(self) -> cmd.Grant | cmd.Refuse:
+        await self._given.wait()
+        assert self._command is not None
+        return self._command
+
+
+def _must_encode(value: Any) -> None:
+    try:
+        msgspec.msgpack.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise GiveUp(f"the handler's value cannot be encoded: {error}") from error

@@ -1,0 +1,397 @@
+"""The only file that talks to git: objects and refs through libgit2, the rest through the `git` program.
+
+Knows repositories, trees and refs; not what a run is. Every call of the program is kept from the user's hooks, monitors and
+environment, and names its folders itself, so that a rewritten `.git` file redirects nothing. Trees are read and written as raw
+bytes: names that are not UTF-8 pass through unharmed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import pygit2
+
+from .core.changes import Change, path_bytes, path_text
+from .errors import BadInput, RepositoryRefused
+
+Entry = tuple[int, bytes]
+"""(mode, raw object id) of one name in a tree; mode 0o40000 is a folder."""
+
+_TREE: Final = 0o040000
+_BLOB_TYPE: Final = 3  # libgit2's numbers for object types
+_TREE_TYPE: Final = 2
+_COMMIT_TYPE: Final = 1
+_RAW_ENTRY: Final = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
+_LEAST_GIT: Final = (2, 38)
+_KEPT_ENVIRONMENT: Final = (
+    "PATH",
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "TMPDIR",
+    "GIT_CONFIG_GLOBAL",
+    "GIT_CONFIG_SYSTEM",
+    "GIT_CONFIG_NOSYSTEM",
+)
+_NEUTRAL: Final = (
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "gc.auto=0",
+    "-c",
+    "maintenance.auto=false",
+)
+_UNDER_WAY: Final = {
+    "rebase-merge": "a rebase",
+    "rebase-apply": "a rebase",
+    "MERGE_HEAD": "a merge",
+    "CHERRY_PICK_HEAD": "a cherry-pick",
+    "REVERT_HEAD": "a revert",
+    "BISECT_LOG": "a bisection",
+}
+
+
+def environment() -> dict[str, str]:
+    """What the `git` program is given: no `GIT_*` of the caller's that could redirect it, no optional locks, no prompts."""
+    kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    return {
+        **kept,
+        "LC_ALL": "C",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_LFS_SKIP_SMUDGE": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+    }
+
+
+class GitFailed(RepositoryRefused):
+    """The `git` program said no; the message has its words."""
+
+
+def run_git(arguments: Sequence[str | bytes], stdin: bytes | None = None, cwd: Path | None = None) -> bytes:
+    """The `git` program, neutralised. Raises GitFailed with its words, RepositoryRefused when there is none."""
+    try:
+        done = subprocess.run(
+            ["git", *_NEUTRAL, *arguments],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            env=environment(),
+            cwd=cwd,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise RepositoryRefused("the program `git` is not to be found; install git 2.38 or newer") from None
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip()
+        verb = next((str(one) for one in arguments if not str(one).startswith("-")), "git")
+        raise GitFailed(f"git {verb}: {words or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def git_version() -> tuple[int, ...]:
+    """The program's version. Raises RepositoryRefused when there is none."""
+    found = re.search(rb"(\d+)\.(\d+)(?:\.(\d+))?", run_git(["--version"]))
+    return tuple(int(part) for part in found.groups() if part) if found else ()
+
+
+class Repository:
+    """One repository, seen from one of its work trees."""
+
+    def __init__(self, work_tree: Path, git_dir: Path, common_dir: Path) -> None:
+        """Use `Repository.open`."""
+        self.work_tree = work_tree
+        self.git_dir = git_dir
+        self.common_dir = common_dir
+        self.objects = pygit2.Repository(str(git_dir))
+        self.tree = lru_cache(maxsize=8192)(self._parse_tree)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Repository:
+        """The repository around a path. Raises BadInput when there is none, RepositoryRefused when it cannot be used."""
+        where = Path(path)
+        if not where.exists():
+            raise BadInput(f"{where}: there is no such folder")
+        if git_version() < _LEAST_GIT:
+            found = ".".join(map(str, git_version()))
+            raise RepositoryRefused(f"git {found} is too old; Journeyman needs 2.38 or newer")
+        folder = where if where.is_dir() else where.parent
+        ask = ["rev-parse", "--is-bare-repository", "--absolute-git-dir", "--git-common-dir", "--show-object-format"]
+        try:
+            bare, git_dir, common, form = run_git(ask, cwd=folder).decode("utf-8", "surrogateescape").splitlines()[:4]
+        except GitFailed as error:
+            if "not a git repository" in str(error):
+                raise BadInput(f"{where}: there is no git repository here or above; make one with: git init") from None
+            raise
+        if bare == "true":
+            raise RepositoryRefused(f"{where} is a bare repository; Journeyman needs one with a work tree")
+        if form != "sha1":
+            raise RepositoryRefused(f"{where} uses {form} object names, which Journeyman cannot read yet")
+        top = run_git(["rev-parse", "--show-toplevel"], cwd=folder).decode("utf-8", "surrogateescape").rstrip("\n")
+        return cls(Path(top), Path(git_dir), (folder / common).resolve())
+
+    def run(self, *arguments: str | bytes, stdin: bytes | None = None) -> bytes:
+        """The `git` program in the user's work tree. Raises GitFailed with its words."""
+        return run_git(
+            [f"--git-dir={self.git_dir}", f"--work-tree={self.work_tree}", *arguments],
+            stdin,
+            self.work_tree,
+        )
+
+    # --- commits and refs --------------------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> str:
+        """The id of the commit a name stands for. Raises BadInput."""
+        if name.startswith("-"):
+            raise BadInput(f"base: {name!r} looks like an option, not a commit")
+        try:
+            return str(self.objects.revparse_single(name).peel(pygit2.Commit).id)
+        except (KeyError, ValueError, pygit2.GitError):
+            if name == "HEAD" and self.objects.head_is_unborn:
+                raise RepositoryRefused("the repository has no commit yet; make a first one with: git commit") from None
+            raise BadInput(f"base: {name!r} is no commit of this repository") from None
+
+    def head_branch(self) -> str | None:
+        """The full name of the branch that is checked out, or None when HEAD is detached."""
+        head = self.objects.lookup_reference("HEAD")
+        target = head.target
+        return target if isinstance(target, str) else None
+
+    def under_way(self) -> str | None:
+        """What the user is in the middle of ("a rebase"), or None."""
+        for name, what in _UNDER_WAY.items():
+            if (self.git_dir / name).exists():
+                return what
+        return None
+
+    def ref(self, name: str) -> str | None:
+        """The commit a ref points at, or None when it does not exist."""
+        try:
+            return str(self.objects.lookup_reference(name).peel(pygit2.Commit).id)
+        except KeyError:
+            return None
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """{ref: commit id} of all refs whose names begin like this."""
+        listed = self.run("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).decode()
+        return dict(line.rsplit(" ", 1) for line in listed.splitlines())
+
+    def move_ref(self, name: str, new: str, old: str | None) -> None:
+        """Compare and swap. Raises RepositoryRefused when the ref is not at `old` (None: when it exists)."""
+        try:
+            if old is None:
+                self.objects.references.create(name, new, force=False)
+                return
+            reference = self.objects.lookup_reference(name)
+            if str(reference.target) != old:
+                raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
+            reference.set_target(new)
+        except (KeyError, ValueError, pygit2.GitError) as error:
+            raise RepositoryRefused(f"{name} could not be moved: {error}") from error
+
+    def delete_ref(self, name: str) -> None:
+        """Remove a ref, if it is there."""
+        if self.ref(name) is not None:
+            self.objects.references.delete(name)
+
+    def commit_parts(self, commit: str) -> tuple[str, tuple[str, ...], str]:
+        """(tree id, parent ids, message)."""
+        found = self.objects[commit]
+        assert isinstance(found, pygit2.Commit)
+        return str(found.tree_id), tuple(str(one) for one in found.parent_ids), found.message
+
+    def tree_of(self, commit: str) -> str:
+        """The id of a commit's tree."""
+        return self.commit_parts(commit)[0]
+
+    def first_parents(self, tip: str, base: str) -> list[str]:
+        """Commits from just behind `base` to `tip`, oldest first, along first parents."""
+        found = []
+        at = tip
+        while at != base:
+            found.append(at)
+            parents = self.commit_parts(at)[1]
+            if not parents:
+                break
+            at = parents[0]
+        return found[::-1]
+
+    def commit(self, tree: str, parents: Iterable[str], message: str, author: tuple[str, str] | None = None) -> str:
+        """Write a commit object; `author` is (name, address), by default who the user's configuration says."""
+        name, address = author or self.identity()
+        when = int(time.time())
+        offset = time.localtime(when).tm_gmtoff // 60
+        zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}{abs(offset) % 60:02d}"
+        signature = f"{name} <{address}> {when} {zone}"
+        lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
+        lines += [f"author {signature}", f"committer {signature}", "", message.rstrip("\n") + "\n"]
+        return str(self.objects.write(_COMMIT_TYPE, "\n".join(lines).encode("utf-8", "replace")))
+
+    def identity(self) -> tuple[str, str]:
+        """(name, address) of the user's configuration, or ours when it has none."""
+        config = self.objects.config
+        name = config.get("user.name", "")
+        address = config.get("user.email", "")
+        clean = re.compile(r"[<>\n\0]")
+        return clean.sub("", name or "") or "Journeyman", clean.sub("", address or "") or "journeyman@localhost"
+
+    # --- trees and blobs ---------------------------------------------------------------------------------------
+
+    def _parse_tree(self, tree: bytes) -> dict[bytes, Entry]:
+        """A tree's entries by name. Cached; treat it as frozen."""
+        _, raw = self.objects.read(tree.hex())
+        return {name: (int(mode, 8), oid) for mode, name, oid in _RAW_ENTRY.findall(raw)}
+
+    def lookup(self, tree: str, path: str) -> Entry | None:
+        """A path's entry in a tree, or None. A folder counts as None."""
+        at = bytes.fromhex(tree)
+        parts = path_bytes(path).split(b"/")
+        for part in parts[:-1]:
+            found = self.tree(at).get(part)
+            if found is None or found[0] != _TREE:
+                return None
+            at = found[1]
+        found = self.tree(at).get(parts[-1])
+        return None if found is None or found[0] == _TREE else found
+
+    def files(self, tree: str, under: str = "") -> dict[str, Entry]:
+        """{path: (mode, raw id)} of everything in a tree, or in one of its folders (`under`, ending in `/`), sorted."""
+        root = bytes.fromhex(tree)
+        start = path_bytes(under)
+        for part in start.split(b"/")[:-1]:
+            found = self.tree(root).get(part)
+            if found is None or found[0] != _TREE:
+                return {}
+            root = found[1]
+        return {path_text(name): entry for name, entry in self._walk(root, start)}
+
+    def _walk(self, tree: bytes, prefix: bytes) -> Iterator[tuple[bytes, Entry]]:
+        for name, entry in self.tree(tree).items():
+            if entry[0] == _TREE:
+                yield from self._walk(entry[1], prefix + name + b"/")
+            else:
+                yield prefix + name, entry
+
+    def read_blob(self, oid: bytes) -> bytes:
+        """A blob's bytes."""
+        data: bytes = self.objects.read(oid.hex())[1]
+        return data
+
+    def blob_size(self, oid: bytes) -> int:
+        """A blob's size in bytes, without reading it."""
+        size: int = self.objects.odb.read_header(oid.hex())[1]
+        return size
+
+    def write_blob(self, data: bytes) -> str:
+        """Store bytes; returns the object id."""
+        return str(self.objects.write(_BLOB_TYPE, data))
+
+    def apply(self, tree: str, changes: Iterable[Change]) -> str:
+        """The tree with the changes made; only the folders they touch are written anew."""
+        nested: dict[bytes, object] = {}
+        for change in changes:
+            parts = path_bytes(change.path).split(b"/")
+            at = nested
+            for part in parts[:-1]:
+                below = at.setdefault(part, {})
+                if not isinstance(below, dict):
+                    # A file goes where a folder comes: the folder's files say it all.
+                    below = at[part] = {}
+                at = below
+            if not (change.oid is None and isinstance(at.get(parts[-1]), dict)):
+                at[parts[-1]] = change
+        written = self._apply(bytes.fromhex(tree), nested)
+        return (written or self.objects.write(_TREE_TYPE, b"").raw).hex()
+
+    def _apply(self, tree: bytes | None, nested: Mapping[bytes, object]) -> bytes | None:
+        entries = dict(self.tree(tree)) if tree is not None else {}
+        for name, what in nested.items():
+            if isinstance(what, Change):
+                if what.oid is None:
+                    entries.pop(name, None)
+                else:
+                    assert what.mode is not None
+                    entries[name] = (what.mode, bytes.fromhex(what.oid))
+                continue
+            assert isinstance(what, dict)
+            before = entries.get(name)
+            below = self._apply(before[1] if before is not None and before[0] == _TREE else None, what)
+            if below is not None:
+                entries[name] = (_TREE, below)
+            elif before is not None and before[0] == _TREE:
+                del entries[name]
+        if not entries:
+            return None
+        # Git sorts a folder as if its name ended in a slash.
+        line = sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == _TREE else item[0])
+        raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
+        return bytes(self.objects.write(_TREE_TYPE, raw).raw)
+
+    def differences(self, old: str, new: str) -> tuple[Change, ...]:
+        """What turns one tree into another, sorted by path; each change has the id that was there."""
+        found = list(self._differ(bytes.fromhex(old), bytes.fromhex(new), b""))
+        return tuple(sorted(found, key=lambda change: change.path))
+
+    def _differ(self, old: bytes | None, new: bytes | None, prefix: bytes) -> Iterator[Change]:
+        if old == new:
+            return
+        before = self.tree(old) if old is not None else {}
+        after = self.tree(new) if new is not None else {}
+        for name in before.keys() | after.keys():
+            was, now = before.get(name), after.get(name)
+            if was == now:
+                continue
+            was_tree = was[1] if was is not None and was[0] == _TREE else None
+            now_tree = now[1] if now is not None and now[0] == _TREE else None
+            if was_tree is not None or now_tree is not None:
+                yield from self._differ(was_tree, now_tree, prefix + name + b"/")
+            was_oid = was[1].hex() if was is not None and was_tree is None else None
+            if now is not None and now_tree is None:
+                yield Change(path_text(prefix + name), now[0], now[1].hex(), was_oid)
+            elif was_oid is not None:
+                yield Change(path_text(prefix + name), None, None, was_oid)
+
+    def merge_trees(self, base: str, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
+        """(merged tree, ()) or (None, the paths that conflict): git's three-way merge, of contents too."""
+        index = self.objects.merge_trees(base, ours, theirs)
+        if index.conflicts is not None:
+            paths = {side.path for sides in index.conflicts for side in sides if side is not None}
+            return None, tuple(sorted(paths))
+        return str(index.write_tree(self.objects)), ()
+
+    # --- the user's checkout: looked at always, changed only by `check_out` ---------------------------------------
+
+    def dirty(self) -> set[str]:
+        """Tracked paths with staged or unstaged changes."""
+        raw = self.run(
+            "status", "--porcelain=v1", "-z", "--untracked-files=no", "--no-renames", "--ignore-submodules=all"
+        )
+        return {path_text(item[3:]) for item in raw.split(b"\0") if len(item) > 3}
+
+    def untracked_at(self, paths: Iterable[str]) -> set[str]:
+        """Which of these paths, none of them tracked, exist in the work tree."""
+        root = os.fsencode(self.work_tree)
+        return {path for path in paths if os.path.lexists(os.path.join(root, path_bytes(path)))}
+
+    def check_out(self, old: str, new: str) -> None:
+        """Take index and files from tree `old` to tree `new`, only where they differ; other changes stay. Raises
+        GitFailed, with nothing changed, when that would overwrite something."""
+        self.run("read-tree", "-m", "-u", old, new)
+
+    def diff_text(
+        self, old: str, new: str, paths: Sequence[str] = (), *, color: bool = False, stat: bool = False
+    ) -> bytes:
+        """A unified diff between two commits or trees."""
+        options = ["--no-ext-diff", "--no-textconv", "--color=always" if color else "--no-color", "--find-renames"]
+        if stat:
+            options.append("--stat=100")
+        names = [path_bytes(path) for path in paths]
+        return self.run("--literal-pathspecs", "diff", *options, old, new, "--", *names)

@@ -1,0 +1,381 @@
+"""The journal: append, group commit, replay. Knows bytes and runs, not what the bytes mean.
+
+One SQLite file (WAL, synchronous=FULL) for a repository; one writing connection, on a thread of its own, in the one process
+that holds the lock beside it. `append` returns at once with a sequence number; `durable(number)` returns when that record and
+all before it are on the disk. The thread writes whatever has gathered as one row with a checksum and commits: many records to
+one flush. A row that does not check stops the reader with `JournalDamaged`; nothing is guessed and nothing deleted.
+
+    run      one row a run: its name, number, when it began, the state it ended in
+    page     (run, first sequence number) -> how many records, their bytes framed by length, a CRC-32
+    memory   small values kept from run to run, by key
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from zlib import crc32
+
+import attrs
+import trio
+
+from .errors import JournalDamaged, JournalFailed, JournalForeign, RunHeld
+
+APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
+VERSION: Final = 1
+LINGER_S: Final = 0.005  # how long records may gather when nobody waits for them
+
+_SCHEMA: Final = """
+CREATE TABLE run(name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, started_at REAL NOT NULL, state TEXT NOT NULL,
+                 title TEXT NOT NULL DEFAULT '') WITHOUT ROWID;
+CREATE TABLE page(run TEXT NOT NULL, first INTEGER NOT NULL, count INTEGER NOT NULL, crc INTEGER NOT NULL, body BLOB NOT NULL,
+                  PRIMARY KEY(run, first)) WITHOUT ROWID;
+CREATE TABLE memory(key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+
+@attrs.frozen
+class RunRow:
+    """A run as the journal lists it. `started_at` is seconds since the epoch; `state` "open" until it was closed."""
+
+    name: str
+    number: int
+    started_at: float
+    state: str
+    title: str
+
+
+def frame(records: list[bytes]) -> bytes:
+    """Records as one string of bytes, each behind its length in four bytes."""
+    return b"".join(part for record in records for part in (len(record).to_bytes(4, "big"), record))
+
+
+def unframe(body: bytes, count: int) -> list[bytes]:
+    """The records of `frame`. Raises ValueError when the lengths do not add up."""
+    records = []
+    at = 0
+    while at < len(body):
+        size = int.from_bytes(body[at : at + 4], "big")
+        record = body[at + 4 : at + 4 + size]
+        if len(record) != size:
+            raise ValueError("a record is cut short")
+        records.append(record)
+        at += 4 + size
+    if len(records) != count:
+        raise ValueError(f"{len(records)} records where {count} were counted")
+    return records
+
+
+class Lock:
+    """One writer a journal: an advisory lock on a file beside it, with the holder's pid inside for people.
+
+    The kernel frees it when the holder dies, however it dies, so a dead holder or a reused pid never counts.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd: int | None = None
+
+    def acquire(self, run: str = "") -> None:
+        """Raises RunHeld with the holder's pid when another live process has it."""
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            pid, held = self.holder()
+            what = f"run {held}" if held else "a run"
+            raise RunHeld(
+                f"{what} of process {pid} holds this repository's journal ({self.path}); "
+                f"wait for it, or end it with: journeyman cancel {held or 'RUN'}",
+                pid,
+            ) from None
+        self._fd = fd
+        self.name(run)
+
+    def name(self, run: str) -> None:
+        """Write down which run the holder is at."""
+        assert self._fd is not None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "run": run}).encode(), 0)
+
+    def holder(self) -> tuple[int, str]:
+        """(pid, run) as the holder wrote it; (0, "") when that cannot be told. Says nothing of whether it lives."""
+        try:
+            said = json.loads(self.path.read_bytes() or b"{}")
+            return int(said.get("pid", 0)), str(said.get("run", ""))
+        except (OSError, ValueError, AttributeError):
+            return 0, ""
+
+    def held(self) -> bool:
+        """Whether a live process holds it."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
+    mode = "rwc" if writes else "ro"
+    try:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+            timeout=30,
+        )
+        kind = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise JournalDamaged(
+            f"{path}: {error}. It is left as it is; `journeyman doctor` says what can be read"
+        ) from error
+    if not kind and not tables and writes:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(
+            f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
+        )
+    elif kind != APPLICATION_ID:
+        connection.close()
+        raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
+    elif version > VERSION:
+        connection.close()
+        raise JournalForeign(
+            f"{path} was written by a newer Journeyman (journal version {version}, this one reads up to {VERSION}); "
+            "upgrade, or use the version that wrote it"
+        )
+    if writes:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+class Reader:
+    """Looks into a journal without writing, beside whoever writes it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises FileNotFoundError, JournalDamaged or JournalForeign."""
+        if not path.exists():
+            raise FileNotFoundError(path)
+        self.path = path
+        self._connection = _connect(path, writes=False)
+
+    def runs(self) -> list[RunRow]:
+        """All runs, oldest first."""
+        with self._named_errors():
+            rows = self._connection.execute("SELECT name, number, started_at, state, title FROM run ORDER BY number")
+            return [RunRow(*row) for row in rows]
+
+    def records(self, run: str) -> Iterator[bytes]:
+        """The run's records in order. Raises JournalDamaged at the first page that does not check."""
+        expected = 1
+        with self._named_errors():
+            rows = self._connection.execute(
+                "SELECT first, count, crc, body FROM page WHERE run=? ORDER BY first", (run,)
+            )
+            for first, count, crc, body in rows:
+                if first != expected or crc32(body) != crc:
+                    raise JournalDamaged(f"{self.path}: run {run}: record {expected} is damaged or missing")
+                try:
+                    yield from unframe(body, count)
+                except ValueError as error:
+                    raise JournalDamaged(f"{self.path}: run {run}: record {expected}: {error}") from error
+                expected += count
+
+    def recall(self, key: str) -> bytes | None:
+        """A value kept from an earlier run."""
+        with self._named_errors():
+            row = self._connection.execute("SELECT value FROM memory WHERE key=?", (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def integrity(self) -> list[str]:
+        """What SQLite itself finds wrong; empty when nothing."""
+        with self._named_errors():
+            rows = self._connection.execute("PRAGMA integrity_check").fetchall()
+        return [row[0] for row in rows if row[0] != "ok"]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @contextlib.contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise JournalDamaged(f"{self.path}: {error}") from error
+
+
+class Journal(Reader):
+    """The one writer. Open it inside `trio.run`; `append` and `durable` are for that one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the lock and open the file, made if need be. Raises RunHeld, JournalDamaged, JournalForeign, OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = Lock(path.with_suffix(".lock"))
+        self.lock.acquire()
+        try:
+            self._connection = _connect(path, writes=True)
+        except BaseException:
+            self.lock.release()
+            raise
+        self.path = path
+        self.run = ""
+        self.appended = 0  # the number of the last record given
+        self.written = 0  # the number of the last one on the disk
+        self.flushes = 0
+        self._pending: list[bytes] = []
+        self._state: str | None = None
+        self._waiters: list[tuple[int, trio.Event]] = []
+        self._failure: BaseException | None = None
+        self._urgent = threading.Event()
+        self._wake = threading.Event()
+        self._closing = False
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, title: str = "") -> str:
+        """Name a new run and make it the one that is appended to. Durable when it returns."""
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM run").fetchone()[0]
+            name = f"r{number}"
+            connection.execute("INSERT INTO run VALUES(?, ?, ?, 'open', ?)", (name, number, time.time(), title))
+        self._take(name, 0)
+        return name
+
+    def reopen(self, run: str) -> None:
+        """Append to a run that exists, behind its last record."""
+        count = sum(1 for _ in self.records(run))
+        self._take(run, count)
+
+    def _take(self, run: str, count: int) -> None:
+        self.run = run
+        self.appended = self.written = count
+        self.lock.name(run)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="journeyman-journal", daemon=True)
+            self._thread.start()
+
+    def append(self, record: bytes) -> int:
+        """Take in a record; returns its number. Never blocks; durable some milliseconds later, or see `durable`."""
+        self._pending.append(record)
+        self.appended += 1
+        if not self._wake.is_set():
+            self._wake.set()
+        return self.appended
+
+    async def durable(self, number: int | None = None) -> None:
+        """Wait until record `number` (the last one, if None) is on the disk. Raises JournalFailed if it cannot be."""
+        number = self.appended if number is None else number
+        while self.written < number:
+            if self._failure is not None:
+                raise JournalFailed(f"{self.path}: {self._failure}; nothing that was not recorded was done")
+            done = trio.Event()
+            self._waiters.append((number, done))
+            self._urgent.set()
+            self._wake.set()
+            await done.wait()
+
+    def close_run(self, state: str) -> None:
+        """Note the state the run ended in, together with the next flush."""
+        self._state = state
+        self._urgent.set()
+        self._wake.set()
+
+    def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value for later runs. Call it when nothing is being appended."""
+        self._connection.execute("INSERT OR REPLACE INTO memory VALUES(?, ?)", (key, value))
+
+    def forget(self, run: str) -> None:
+        """Remove a closed run's records; its name is not used again."""
+        with self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("DELETE FROM page WHERE run=?", (run,))
+            connection.execute("UPDATE run SET state='collected' WHERE name=?", (run,))
+
+    def close(self) -> None:
+        """Write what is pending and let the lock go. Raises JournalFailed when the last records could not be written."""
+        self._closing = True
+        self._urgent.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._connection.close()
+        self.lock.release()
+        if self._failure is not None:
+            raise JournalFailed(f"{self.path}: {self._failure}")
+
+    # --- the writer's thread -----------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        while True:
+            self._wake.wait()
+            if not self._urgent.is_set():
+                self._urgent.wait(LINGER_S)
+            self._urgent.clear()
+            self._wake.clear()
+            closing = self._closing
+            # The list stays the same object: the other thread may be about to append to it.
+            pending = self._pending[:]
+            del self._pending[: len(pending)]
+            state, self._state = self._state, None
+            if pending or state is not None:
+                try:
+                    self._flush(pending, state)
+                except (sqlite3.Error, OSError) as error:
+                    self._failure = error
+                self._tell()
+            if (closing and not self._pending) or self._failure is not None:
+                return
+
+    def _flush(self, pending: list[bytes], state: str | None) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        if pending:
+            body = frame(pending)
+            connection.execute(
+                "INSERT INTO page VALUES(?, ?, ?, ?, ?)",
+                (self.run, self.written + 1, len(pending), crc32(body), body),
+            )
+        if state is not None:
+            connection.execute("UPDATE run SET state=? WHERE name=?", (state, self.run))
+        connection.execute("COMMIT")
+        self.flushes += 1
+        self.written += len(pending)
+
+    def _tell(self) -> None:
+        # The host's loop may be gone by now, with nobody left who could wait.
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._wake_waiters)
+
+    def _wake_waiters(self) -> None:
+        waiting, self._waiters = self._waiters, []
+        for number, done in waiting:
+            if number <= self.written or self._failure is not None:
+                done.set()
+            else:
+                self._waiters.append((number, done))
+                self._urgent.set()
+                self._wake.set()

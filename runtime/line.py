@@ -1,0 +1,329 @@
+"""The line: a run's result, one commit a task, on a ref of its own until it is landed.
+
+Knows commits and whose task each is; not when a task is done. A changeset is applied only where the tip still has what the attempt
+saw; a commit that is already there is found again, not made twice. The ref moves by compare-and-swap.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import attrs
+
+from .core.changes import Change, Changeset
+from .errors import RepositoryRefused
+from .git import Repository
+
+REFS = "refs/journeyman/"
+_TRAILER = re.compile(r"^Journeyman-(Run|Task|Attempt|Reverts|Part): (.*)$", re.MULTILINE)
+
+
+@attrs.frozen
+class Job:
+    """One changeset on its way: whose, of which attempt, with which message."""
+
+    task: str
+    attempt: int
+    changeset: Changeset
+    message: str
+
+
+@attrs.frozen
+class Answer:
+    """What came of a job: its commit (None when it changed nothing), or why it does not fit."""
+
+    commit: str | None = None
+    error: str = ""
+
+
+@attrs.frozen
+class Commit:
+    """One commit of a line, with what its trailers say."""
+
+    id: str
+    task: str
+    attempt: int
+    reverts: tuple[str, ...]
+    subject: str
+
+
+def line_ref(run: str) -> str:
+    """The ref of a run's line."""
+    return f"{REFS}{run}/line"
+
+
+def message(subject: str, run: str, **trailers: Iterable[str]) -> str:
+    """A commit message: the subject on one line, what follows it as the body, and the trailers."""
+    head, _, body = subject.strip().partition("\n")
+    told = [f"Journeyman-Run: {run}"]
+    told += [f"Journeyman-{name.capitalize()}: {value}" for name, values in trailers.items() for value in values]
+    return "\n\n".join(part for part in (head or "Change", body.strip(), "\n".join(told)) if part) + "\n"
+
+
+class Line:
+    """The line of one run. `open` finds it as an earlier process left it."""
+
+    def __init__(self, repository: Repository, run: str, base: str) -> None:
+        """Make the line at `base`, or go on with the one that is there."""
+        self.repository = repository
+        self.run = run
+        self.base = base
+        self.ref = line_ref(run)
+        self._by_task: dict[str, Commit] = {}  # {task: its commit that counts}; absent = not on the line
+        tip = repository.ref(self.ref)
+        if tip is None:
+            repository.move_ref(self.ref, base, None)
+            tip = base
+        self.tip = tip
+        for commit in self.commits():
+            self._note(commit)
+
+    def _note(self, commit: Commit) -> None:
+        for task in commit.reverts:
+            self._by_task.pop(task, None)
+        if commit.task:
+            self._by_task[commit.task] = commit
+
+    def commits(self) -> list[Commit]:
+        """All commits of the line, oldest first."""
+        found = []
+        for commit in self.repository.first_parents(self.tip, self.base):
+            text = self.repository.commit_parts(commit)[2]
+            told: dict[str, list[str]] = {}
+            for name, value in _TRAILER.findall(text):
+                told.setdefault(name, []).append(value)
+            subject = text.split("\n", 1)[0]
+            attempt = int(told.get("Attempt", ["0"])[0])
+            found.append(Commit(commit, told.get("Task", [""])[0], attempt, tuple(told.get("Reverts", ())), subject))
+        return found
+
+    @property
+    def tree(self) -> str:
+        """The tree at the tip."""
+        return self.repository.tree_of(self.tip)
+
+    def commit_of(self, task: str) -> str | None:
+        """The commit of a task, if it is on the line and was not taken back."""
+        found = self._by_task.get(task)
+        return found.id if found is not None else None
+
+    # --- onto the line -----------------------------------------------------------------------------------------
+
+    def merge(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Put changesets on the line, one commit each, and move the ref once. Raises RepositoryRefused when it was moved."""
+        tip, tree = self.tip, self.tree
+        answers: list[Answer] = []
+        made: list[Commit] = []
+        for job in jobs:
+            known = self._by_task.get(job.task)
+            if known is not None and known.attempt == job.attempt:
+                answers.append(Answer(known.id))
+                continue
+            misfit = self._misfit(tree, job.changeset)
+            if misfit:
+                answers.append(Answer(error=misfit))
+                continue
+            changed = self.repository.apply(tree, job.changeset.changes)
+            if changed == tree:
+                answers.append(Answer())
+                continue
+            tree = changed
+            text = message(job.message, self.run, task=[job.task], attempt=[str(job.attempt)])
+            tip = self.repository.commit(tree, [tip], text)
+            answers.append(Answer(tip))
+            made.append(Commit(tip, job.task, job.attempt, (), text.split("\n", 1)[0]))
+        self._move(tip)
+        for commit in made:
+            self._note(commit)
+        return answers
+
+    def _misfit(self, tree: str, changeset: Changeset) -> str:
+        for change in changeset.changes:
+            entry = self.repository.lookup(tree, change.path)
+            now = entry[1].hex() if entry is not None else None
+            if now != change.was and now != change.oid:
+                return f"{change.path} has changed on the line since the attempt began"
+        return ""
+
+    def add(self, changes: Iterable[Change], subject: str, **trailers: Iterable[str]) -> str | None:
+        """One commit of the runtime's own on top (formatting, a rollback); None when it would change nothing."""
+        tree = self.repository.apply(self.tree, changes)
+        if tree == self.tree:
+            return None
+        tip = self.repository.commit(tree, [self.tip], message(subject, self.run, **trailers))
+        self._move(tip)
+        return tip
+
+    def _move(self, tip: str) -> None:
+        if tip != self.tip:
+            self.repository.move_ref(self.ref, tip, self.tip)
+            self.tip = tip
+
+    # --- off the line ------------------------------------------------------------------------------------------
+
+    def revert(self, tasks: Collection[str], why: str = "") -> Answer:
+        """Take tasks' changes out again by their inverse, as one commit; refuses with what is entangled."""
+        undo: dict[str, Change] = {}
+        tree = self.tree
+        there = [task for task in tasks if task in self._by_task]
+        for commit in reversed([one for one in self.commits() if one.task in there]):
+            if self._by_task[commit.task].id != commit.id:
+                continue
+            parent = self.repository.commit_parts(commit.id)[1][0]
+            old, new = self.repository.tree_of(parent), self.repository.tree_of(commit.id)
+            for change in self.repository.differences(old, new):
+                entry = self._as_it_is(undo, tree, change.path)
+                if entry != change.oid:
+                    return Answer(error=f"`{commit.task}` cannot be taken back: {change.path} was changed after it")
+                before = self.repository.lookup(old, change.path)
+                mode, oid = (before[0], before[1].hex()) if before is not None else (None, None)
+                undo[change.path] = Change(change.path, mode, oid, change.oid)
+        if not there:
+            return Answer()
+        subject = f"Take back {', '.join(sorted(there))}" + (f"\n\n{why}" if why else "")
+        commit_id = self.add(undo.values(), subject, reverts=sorted(there))
+        for task in there:
+            self._by_task.pop(task, None)
+        return Answer(commit_id)
+
+    def _as_it_is(self, undo: Mapping[str, Change], tree: str, path: str) -> str | None:
+        if path in undo:
+            return undo[path].oid
+        entry = self.repository.lookup(tree, path)
+        return entry[1].hex() if entry is not None else None
+
+    def changes(self) -> tuple[Change, ...]:
+        """What the line changes against its base."""
+        return self.repository.differences(self.repository.tree_of(self.base), self.tree)
+
+    def diff(self, *, color: bool = False, stat: bool = False) -> bytes:
+        """The whole result as a unified diff."""
+        return self.repository.diff_text(self.base, self.tip, color=color, stat=stat)
+
+    def checkpoint(self, name: str) -> str:
+        """Keep the tip under a ref of its own; returns the ref."""
+        ref = f"{REFS}{self.run}/checkpoints/{name}"
+        before = self.repository.ref(ref)
+        if before != self.tip:
+            self.repository.move_ref(ref, self.tip, before)
+        return ref
+
+    # --- landing -----------------------------------------------------------------------------------------------
+
+    def land(
+        self,
+        subject: str,
+        *,
+        keep_commits: bool = False,
+        parts: Callable[[str], str] | None = None,
+    ) -> tuple[str, ...]:
+        """Bring the result onto the branch that is checked out; returns the commits, the last one its new tip.
+
+        One squashed commit; with `keep_commits` the line's own; with `parts` one for each value of `parts(path)`. Raises
+        RepositoryRefused, with nothing changed, when HEAD is detached, something is under way, the branch moved in a way that
+        conflicts, or uncommitted work would be overwritten.
+        """
+        repository = self.repository
+        branch = repository.head_branch()
+        if branch is None:
+            raise RepositoryRefused("HEAD is detached; check out the branch that the result should land on")
+        busy = repository.under_way()
+        if busy:
+            raise RepositoryRefused(f"{busy} is under way in this work tree; finish or abort it first")
+        head = repository.ref(branch)
+        if head is None:
+            raise RepositoryRefused(f"{branch} has no commit yet")
+        if self.tip == self.base:
+            raise RepositoryRefused(f"run {self.run} changed nothing; there is nothing to land")
+        old = repository.tree_of(head)
+        new = self._onto(head)
+        changes = repository.differences(old, new)
+        if not changes:
+            raise RepositoryRefused(f"{branch} already has everything that run {self.run} changed")
+        self._refuse_overwriting(changes)
+        commits = self._landing_commits(head, new, changes, subject, keep_commits, parts)
+        repository.check_out(old, new)
+        try:
+            repository.move_ref(branch, commits[-1], head)
+        except RepositoryRefused:
+            repository.check_out(new, old)
+            raise
+        return tuple(commits)
+
+    def _onto(self, head: str) -> str:
+        if head == self.base:
+            return self.tree
+        repository = self.repository
+        merged, conflicts = repository.merge_trees(repository.tree_of(self.base), repository.tree_of(head), self.tree)
+        if merged is None:
+            raise RepositoryRefused(
+                f"the branch has moved since run {self.run} began, and these paths conflict: {', '.join(conflicts)}"
+            )
+        return merged
+
+    def _refuse_overwriting(self, changes: Sequence[Change]) -> None:
+        dirty = self.repository.dirty()
+        touched = {change.path for change in changes}
+        lost = sorted(touched & dirty)
+        lost += sorted(self.repository.untracked_at(change.path for change in changes if change.was is None))
+        if lost:
+            raise RepositoryRefused(
+                "landing would overwrite uncommitted work; commit or stash it first: " + ", ".join(dict.fromkeys(lost))
+            )
+
+    def _landing_commits(
+        self,
+        head: str,
+        new: str,
+        changes: Sequence[Change],
+        subject: str,
+        keep_commits: bool,
+        parts: Callable[[str], str] | None,
+    ) -> list[str]:
+        repository = self.repository
+        if keep_commits and head == self.base:
+            return [commit.id for commit in self.commits()]
+        if keep_commits:
+            return self._replay(head, new)
+        if parts is None:
+            return [repository.commit(new, [head], message(subject, self.run))]
+        groups: dict[str, list[Change]] = {}
+        for change in changes:
+            groups.setdefault(parts(change.path), []).append(change)
+        commits = []
+        tip, tree = head, repository.tree_of(head)
+        for name in sorted(groups):
+            tree = repository.apply(tree, groups[name])
+            first, _, rest = subject.partition("\n")
+            tip = repository.commit(tree, [tip], message(f"{first} ({name})\n{rest}", self.run, part=[name]))
+            commits.append(tip)
+        return commits
+
+    def _replay(self, head: str, new: str) -> list[str]:
+        """The line's commits once more, on a branch that has moved."""
+        repository = self.repository
+        tip, tree = head, repository.tree_of(head)
+        made = []
+        for commit in self.commits():
+            parent = repository.commit_parts(commit.id)[1][0]
+            merged, conflicts = repository.merge_trees(repository.tree_of(parent), tree, repository.tree_of(commit.id))
+            if merged is None:
+                raise RepositoryRefused(
+                    f"`{commit.task}` does not fit the moved branch by itself ({', '.join(conflicts)}); "
+                    "land it squashed, without --keep-commits"
+                )
+            tree = merged
+            tip = repository.commit(tree, [tip], repository.commit_parts(commit.id)[2])
+            made.append(tip)
+        if tree != new:
+            raise RepositoryRefused("the commits do not add up to the squashed result; land without --keep-commits")
+        return made
+
+
+def runs_with_refs(repository: Repository) -> dict[str, list[str]]:
+    """{run: its refs} of everything under `refs/journeyman/`."""
+    found: dict[str, list[str]] = {}
+    for ref in repository.refs(REFS):
+        found.setdefault(ref.removeprefix(REFS).split("/", 1)[0], []).append(ref)
+    return found

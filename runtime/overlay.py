@@ -1,0 +1,110 @@
+"""A workspace in memory: reads from the base tree, keeps writes to itself, needs no disk.
+
+Knows one repository and one commit; not who else works. Making one costs nothing: trees are read when they are asked for.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from . import claims
+from .core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, Change, Changeset
+from .errors import ClaimViolation
+from .git import Repository
+from .workspace import MayWrite, Request
+
+
+class Overlay:
+    """See `workspace.Workspace`."""
+
+    path: Path | None = None
+
+    def __init__(
+        self,
+        repository: Repository,
+        base: str,
+        *,
+        task: str = "",
+        may_write: MayWrite = lambda path: True,
+        request: Request | None = None,
+    ) -> None:
+        self.base = base
+        self._repository = repository
+        self._tree = repository.tree_of(base)
+        self._task = task
+        self._may_write = may_write
+        self._request = request
+        self._written: dict[str, tuple[int, bytes] | None] = {}  # {path: (mode, bytes)}; None = deleted
+
+    def read(self, path: str) -> bytes:
+        if path in self._written:
+            written = self._written[path]
+            if written is None:
+                raise FileNotFoundError(path)
+            return written[1]
+        entry = self._repository.lookup(self._tree, path)
+        if entry is None:
+            raise FileNotFoundError(path)
+        return self._repository.read_blob(entry[1])
+
+    def read_text(self, path: str) -> str:
+        return self.read(path).decode()
+
+    def write(self, path: str, data: bytes | str, *, executable: bool | None = None) -> None:
+        self._gate(path)
+        mode = self.mode(path) or MODE_FILE
+        if executable is not None:
+            mode = MODE_EXECUTABLE if executable else MODE_FILE
+        self._written[path] = (mode, data.encode() if isinstance(data, str) else bytes(data))
+
+    def symlink(self, path: str, target: str | bytes) -> None:
+        """Make or replace a symbolic link."""
+        self._gate(path)
+        self._written[path] = (MODE_LINK, target.encode() if isinstance(target, str) else target)
+
+    def delete(self, path: str) -> None:
+        self._gate(path)
+        if not self.exists(path):
+            raise FileNotFoundError(path)
+        self._written[path] = None
+
+    def exists(self, path: str) -> bool:
+        return self.mode(path) is not None
+
+    def mode(self, path: str) -> int | None:
+        if path in self._written:
+            written = self._written[path]
+            return written[0] if written is not None else None
+        entry = self._repository.lookup(self._tree, path)
+        return entry[0] if entry is not None else None
+
+    def list(self, pattern: str = "**") -> list[str]:
+        files = set(self._repository.files(self._tree))
+        files.update(path for path, written in self._written.items() if written is not None)
+        files.difference_update(path for path, written in self._written.items() if written is None)
+        return sorted(path for path in files if claims.matches(pattern, path))
+
+    async def request(self, path: str) -> None:
+        if self._request is None:
+            raise ClaimViolation(self._task, [path])
+        await self._request(path)
+
+    def changeset(self) -> Changeset:
+        changes = []
+        for path in sorted(self._written):
+            written = self._written[path]
+            entry = self._repository.lookup(self._tree, path)
+            was = entry[1].hex() if entry is not None else None
+            if written is None:
+                if was is not None:
+                    changes.append(Change(path, None, None, was))
+                continue
+            mode, data = written
+            oid = self._repository.write_blob(data)
+            if entry is None or was != oid or entry[0] != mode:
+                changes.append(Change(path, mode, oid, was))
+        return Changeset(self.base, tuple(changes))
+
+    def _gate(self, path: str) -> None:
+        if claims.problem_with(path) or not self._may_write(path):
+            raise ClaimViolation(self._task, [path])

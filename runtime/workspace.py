@@ -1,0 +1,78 @@
+"""What a handler is given: the brief, and the workspace where its files are.
+
+The interface of both kinds of workspace, in memory (`overlay`) and on disk (`worktrees`). Knows nothing of how either works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+from .core.changes import Changeset
+from .core.task import Task
+
+
+@attrs.define
+class Brief:
+    """What an attempt is asked to do.
+
+    `results` holds the values of the tasks named in `task.after`; `files` the task's `writes`, expanded to the files that
+    exist in its base; `instance` is the name of the instance it runs on, like "interface-2".
+    """
+
+    task: Task
+    attempt: int
+    instance: str
+    results: Mapping[str, Any]
+    files: tuple[str, ...] = ()
+    _say: Callable[[str, str], None] = attrs.field(default=lambda instance, words: None, repr=False)
+
+    def progress(self, words: str) -> None:
+        """A line for whoever watches: what this attempt is at."""
+        self._say(self.instance, words)
+
+
+@runtime_checkable
+class Workspace(Protocol):
+    """The files of one attempt. Paths are relative to the repository, with `/`."""
+
+    base: str
+    """The commit the files come from."""
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, when the workspace is on disk."""
+
+    def read(self, path: str) -> bytes:
+        """A file's bytes (a symlink's target). Raises FileNotFoundError."""
+
+    def read_text(self, path: str) -> str:
+        """A file as UTF-8 text. Raises FileNotFoundError, UnicodeDecodeError."""
+
+    def write(self, path: str, data: bytes | str, *, executable: bool | None = None) -> None:
+        """Make or replace a file; None keeps its mode. Raises ClaimViolation outside the task's claims."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file. Raises FileNotFoundError, ClaimViolation."""
+
+    def exists(self, path: str) -> bool:
+        """Whether the file is there."""
+
+    def list(self, pattern: str = "**") -> list[str]:
+        """The files that a glob matches, sorted."""
+
+    def mode(self, path: str) -> int | None:
+        """The file's git mode (0o100644, 0o100755, 0o120000), or None."""
+
+    async def request(self, path: str) -> None:
+        """Ask for one more path to write; waits for it. Raises ClaimViolation with the holders when it cannot be had."""
+
+    def changeset(self) -> Changeset:
+        """What has changed against the base; contents are stored in the repository."""
+
+
+MayWrite = Callable[[str], bool]
+Request = Callable[[str], Awaitable[None]]

@@ -1,0 +1,63 @@
+"""Real repositories for tests, kept away from the developer's own configuration."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+
+class Repo:
+    """A git repository in a temporary folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.git("init", "-q", "-b", "main")
+
+    def git(self, *arguments: str | bytes, stdin: bytes | None = None) -> str:
+        """The `git` program here; its output without the last newline."""
+        done = subprocess.run(["git", *arguments], cwd=self.path, input=stdin, capture_output=True, check=True)
+        return done.stdout.decode("utf-8", "surrogateescape").rstrip("\n")
+
+    def write(self, files: Mapping[str, str | bytes]) -> None:
+        """Put files into the work tree."""
+        for name, content in files.items():
+            where = self.path / name
+            where.parent.mkdir(parents=True, exist_ok=True)
+            where.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def commit(self, files: Mapping[str, str | bytes], message: str = "base") -> str:
+        """Write files, add everything and commit; the commit's id."""
+        self.write(files)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def show(self, revision: str, path: str) -> bytes:
+        """A file's bytes in a revision."""
+        return subprocess.run(
+            ["git", "show", f"{revision}:{path}"], cwd=self.path, capture_output=True, check=True
+        ).stdout
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads the developer's git configuration or writes into the real cache folder."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+    for name in [name for name in os.environ if name.startswith("GIT_") and not name.startswith("GIT_CONFIG")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """An empty repository."""
+    return Repo(tmp_path / "repo")
