@@ -240,14 +240,22 @@ class Dispatch:
         """Let go what has been idle for `idle_s`, down to each crew's least."""
         while self.idle and self.idle[0][0] + self.idle_s <= self.now:
             since, instance = self.idle.pop(0)
-            if instance.parked_s == since and not instance.died and len(instance.crew.members) > instance.crew.spec.least:
+            if (
+                instance.parked_s == since
+                and not instance.died
+                and len(instance.crew.members) > instance.crew.spec.least
+            ):
                 self.retire(instance)
 
     def deadline(self) -> float | None:
         """When `shrink` has something to look at, or None."""
         while self.idle:
             since, instance = self.idle[0]
-            if instance.parked_s == since and not instance.died and len(instance.crew.members) > instance.crew.spec.least:
+            if (
+                instance.parked_s == since
+                and not instance.died
+                and len(instance.crew.members) > instance.crew.spec.least
+            ):
                 return since + self.idle_s
             self.idle.pop(0)
         return None

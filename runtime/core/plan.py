@@ -7,9 +7,12 @@ it). Problems are sentences, all of a plan's at once; a conflict becomes an `Ord
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
+
+import attrs
 
 from .events import Order
 from .task import MAX_PASSES, Codemod, Plan, Rewrite, Specialist, Task
@@ -384,3 +387,79 @@ class _Reach:
 
     def add(self, first: str, then: str) -> None:
         self._after[then].append(first)
+
+
+# --- what it will do -------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Prediction:
+    """A plan's run, foretold from estimates: seconds in all, one after the other, and along the longest path."""
+
+    makespan_s: float
+    sequential_s: float
+    path_s: float
+    instances: Mapping[str, int]  # {specialist: how many would run}
+    pays: bool
+    why: str
+
+
+def predict(
+    tasks: Sequence[Task],
+    orders: Sequence[Order],
+    estimates: Mapping[str, float],
+    caps: Mapping[str, int],
+    max_instances: int,
+) -> Prediction:
+    """List scheduling by longest remaining path over min(N, cap) instances a specialist."""
+    behind, left = _edges(tasks, orders)
+    longest: dict[str, float] = {}
+    line = order(tasks, orders)
+    for task in reversed(line):
+        longest[task.id] = estimates[task.id] + max((longest[name] for name in behind.get(task.id, ())), default=0.0)
+    crews: dict[str, int] = {}
+    for task in tasks:
+        crews[task.specialist] = crews.get(task.specialist, 0) + 1
+    instances = {name: min(count, caps.get(name, 3)) for name, count in crews.items()}
+    by_id = {task.id: task for task in tasks}
+    free = dict(instances)
+    places = max_instances
+    ready = [(-longest[task.id], at, task.id) for at, task in enumerate(tasks) if not left[task.id]]
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        ready.sort()
+        for item in list(ready):
+            crew = by_id[item[2]].specialist
+            if free[crew] and places:
+                free[crew] -= 1
+                places -= 1
+                ready.remove(item)
+                insort(running, (now + estimates[item[2]], item[2]))
+        now, name = running.pop(0)
+        free[by_id[name].specialist] += 1
+        places += 1
+        for other in behind.get(name, ()):
+            left[other] -= 1
+            if not left[other]:
+                ready.append((-longest[other], len(ready), other))
+    sequential = sum(estimates.values())
+    path = max(longest.values(), default=0.0)
+    pays, why = _verdict(len(tasks), now, sequential, path, sum(instances.values()))
+    return Prediction(now, sequential, path, instances, pays, why)
+
+
+def _verdict(count: int, makespan_s: float, sequential_s: float, path_s: float, instances: int) -> tuple[bool, str]:
+    gain = sequential_s / makespan_s if makespan_s else 1.0
+    if count < 2:
+        return False, "there is one task: nothing can run beside it"
+    if sequential_s < 2.0:
+        return False, f"all of it takes about {sequential_s:.1f} s: too short for instances to pay"
+    if path_s > 0.9 * sequential_s:
+        return False, f"it is one chain: {path_s:.1f} of {sequential_s:.1f} s wait for each other"
+    if gain < 1.2:
+        return False, f"{gain:.1f} times faster at best: claims or dependencies keep the tasks apart"
+    return (
+        True,
+        f"about {makespan_s:.1f} s instead of {sequential_s:.1f} s on {instances} instances, {gain:.1f} times faster",
+    )

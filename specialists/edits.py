@@ -1,0 +1,357 @@
+"""One file at a time, bytes in and bytes out: ast-grep rewrites, LibCST codemods and functions of the user's own.
+
+Pure of processes and workspaces; it runs inside a worker. Every edit is decoded and parsed before and after, where the language is
+known: a file that is broken or oddly encoded is told of and left alone, never passed over and never edited blindly.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import io
+import re
+import tokenize
+import warnings
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import libcst
+from ast_grep_py import SgNode, SgRoot
+from libcst.codemod import Codemod as CodemodCommand
+from libcst.codemod import CodemodContext, SkipFile
+from libcst.helpers import calculate_module_and_package
+
+from runtime.core.task import FIXPOINT, MAX_PASSES
+from runtime.errors import BadInput
+
+Edit = Callable[[bytes], bytes | None]
+"""A file's bytes to its new ones; None means no change. Raises Skipped or Broken."""
+
+# The endings ast-grep itself goes by, by language: https://ast-grep.github.io/reference/languages.html
+EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bash": ("bash", "bats", "cgi", "command", "env", "fcgi", "ksh", "sh", "tmux", "tool", "zsh"),
+    "c": ("c", "h"),
+    "cpp": ("cc", "hpp", "cpp", "c++", "hh", "cxx", "cu", "ino"),
+    "csharp": ("cs",),
+    "css": ("css", "scss"),
+    "elixir": ("ex", "exs"),
+    "go": ("go",),
+    "haskell": ("hs",),
+    "hcl": ("hcl", "nomad", "tf", "tfvars", "workflow"),
+    "html": ("html", "htm", "xhtml"),
+    "java": ("java",),
+    "javascript": ("cjs", "js", "mjs", "jsx"),
+    "json": ("json",),
+    "kotlin": ("kt", "ktm", "kts"),
+    "lua": ("lua",),
+    "nix": ("nix",),
+    "php": ("php",),
+    "python": ("py", "py3", "pyi", "bzl"),
+    "ruby": ("rb", "rbw", "gemspec"),
+    "rust": ("rs",),
+    "scala": ("scala", "sc", "sbt"),
+    "solidity": ("sol",),
+    "swift": ("swift",),
+    "tsx": ("tsx",),
+    "typescript": ("ts", "cts", "mts"),
+    "yaml": ("yaml", "yml"),
+}
+
+_VARIABLE: Final = re.compile(r"\$\$\$([A-Z_][A-Z0-9_]*)|\$([A-Z_][A-Z0-9_]*)")
+_ANY_VARIABLE: Final = re.compile(r"\$\$\$[A-Z_0-9]*|\$\$?[A-Z_][A-Z0-9_]*")
+_WORD: Final = re.compile(r"[^\W\d]\w*")
+_LOOK_BACK: Final = 512  # characters; as far as ast-grep looks for the start of a line
+_GENERATED: Final = "@" + "generated"  # LibCST's mark for files that codemods leave alone
+
+
+class Skipped(Exception):
+    """The file is not for this edit; the message says why."""
+
+
+class Broken(Exception):
+    """The file could not be edited; the message says why. It is left alone."""
+
+
+# --- parsing before and after ----------------------------------------------------------------------------------
+
+
+def parse_problem(path: str, data: bytes, language: str | None) -> str | None:
+    """Why the bytes are not a sound file of the language, or None; without a language only the encoding is looked at."""
+    if language == "python":
+        return _python_problem(path, data)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return f"not valid UTF-8 (byte {error.start})"
+    if language is None:
+        return None
+    line = _first_error(SgRoot(text, language).root())
+    return None if line is None else f"does not parse as {language}: line {line}"
+
+
+def _python_problem(path: str, data: bytes) -> str | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the file's own warnings are its author's business
+            compile(data, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+    except SyntaxError as error:
+        return f"does not parse: {error.msg}" + (f", line {error.lineno}" if error.lineno else "")
+    except (ValueError, RecursionError, MemoryError) as error:
+        return f"does not parse: {error or type(error).__name__}"
+    return None
+
+
+def _first_error(root: SgNode) -> int | None:
+    found = root.find(kind="ERROR")
+    return None if found is None else found.range().start.line + 1
+
+
+def language_of(path: str) -> str | None:
+    """The language of a file's ending, or None."""
+    ending = path.rpartition("/")[2].rpartition(".")[2].lower()
+    return next((language for language, endings in EXTENSIONS.items() if ending in endings), None)
+
+
+# --- rewrite ---------------------------------------------------------------------------------------------------
+
+
+def needles(pattern: str) -> tuple[bytes, ...]:
+    """Words that any match of an ast-grep pattern must have in it: a file without one need not be parsed."""
+    bare = _ANY_VARIABLE.sub(" ", pattern)
+    return tuple(dict.fromkeys(word.encode() for word in _WORD.findall(bare)))
+
+
+def rewriter(path: str, pattern: str, replace: str, language: str) -> Edit:
+    """The edit that `ast-grep run -p pattern -r replace -l language --update-all` makes."""
+
+    def edit(data: bytes) -> bytes | None:
+        if not any(path.lower().endswith(f".{ending}") for ending in EXTENSIONS[language]):
+            raise Skipped(f"not a {language} file")
+        encoding, text = _decode(data, language)
+        new = rewrite_text(text, pattern, replace, language)
+        return None if new == text else new.encode(encoding)
+
+    return edit
+
+
+def rewrite_text(text: str, pattern: str, replace: str, language: str) -> str:
+    """All matches replaced, the outermost where they overlap."""
+    parts: list[str] = []
+    done = 0
+    for match in SgRoot(text, language).root().find_all(pattern=pattern):
+        span = match.range()
+        start, end = span.start.index, span.end.index
+        if start < done:
+            continue
+        parts += (text[done:start], _fill(text, match, replace, start))
+        done = end
+    return text if not parts else "".join((*parts, text[done:]))
+
+
+def _decode(data: bytes, language: str) -> tuple[str, str]:
+    """(encoding to write it back with, text). Raises Broken."""
+    encoding = "utf-8"
+    if language == "python":
+        try:
+            encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
+        except (SyntaxError, LookupError) as error:
+            raise Broken(f"its encoding cannot be told: {error}") from None
+    if encoding == "utf-8" and data.startswith(b"\xef\xbb\xbf"):
+        encoding = "utf-8-sig"
+    try:
+        return encoding, data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise Broken(f"not valid {encoding.upper()} (byte {error.start})") from None
+
+
+def _fill(text: str, match: SgNode, template: str, start: int) -> str:
+    """The template with its variables filled in, its lines indented as ast-grep does: each captured text keeps its shape
+    relative to where its variable stands, and the whole goes as deep as the line it replaces."""
+
+    def value(found: re.Match[str]) -> str:
+        several, single = found.groups()
+        span = _span(match, several, single)
+        if span is None:
+            return ""
+        captured = text[span[0] : span[1]]
+        if "\n" not in captured:
+            return captured
+        return _shift(captured, _indent(template, found.start()) - _indent(text, span[0]))
+
+    return _shift(_VARIABLE.sub(value, template), _indent(text, start))
+
+
+def _span(match: SgNode, several: str | None, single: str | None) -> tuple[int, int] | None:
+    if single is not None:
+        node = match.get_match(single)
+        return None if node is None else (node.range().start.index, node.range().end.index)
+    assert several is not None
+    nodes = match.get_multiple_matches(several)
+    return (nodes[0].range().start.index, nodes[-1].range().end.index) if nodes else None
+
+
+def _indent(text: str, at: int) -> int:
+    """How many spaces the line around `at` begins with, as ast-grep counts them."""
+    begin = max(0, at - _LOOK_BACK)
+    line = text.rfind("\n", begin, at)
+    if line < 0 and begin > 0:
+        return 0
+    head = text[line + 1 : at]
+    return len(head) - len(head.lstrip(" "))
+
+
+def _shift(text: str, by: int) -> str:
+    """Every line but the first deeper by so many spaces, or less deep where it has that many."""
+    if not by or "\n" not in text:
+        return text
+    first, *rest = text.split("\n")
+    if by > 0:
+        return "\n".join((first, *(" " * by + line for line in rest)))
+    return "\n".join((first, *(line.removeprefix(" " * -by) for line in rest)))
+
+
+def known_languages() -> tuple[str, ...]:
+    """The languages a rewrite can name."""
+    return tuple(EXTENSIONS)
+
+
+# --- codemod ---------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def find_codemod(name: str, root: str) -> Any:
+    """The codemod of a name: `module.Class` of LibCST's own commands or of anything importable, or `file.py:name` under
+    `root`. Raises BadInput with what there is instead."""
+    if ":" in name:
+        file, _, attribute = name.rpartition(":")
+        return _checked(name, _load(file, root), attribute)
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise BadInput(f"{name!r} is no codemod; write module.Class, or file.py:name")
+    for place in (f"libcst.codemod.commands.{module}", module):
+        try:
+            return _checked(name, importlib.import_module(place), attribute)
+        except ModuleNotFoundError as error:
+            if error.name is None or not place.startswith(error.name):
+                raise BadInput(f"{name}: cannot be imported: {error}") from None
+    close = get_close_matches(name, shipped_codemods(), 3, 0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else "LibCST's own are listed by: python -m libcst.tool list"
+    raise BadInput(f"there is no codemod {name!r}; {hint}")
+
+
+def _load(file: str, root: str) -> Any:
+    where = Path(root, file)
+    spec = importlib.util.spec_from_file_location(f"journeyman_codemod_{abs(hash(str(where)))}", where)
+    if spec is None or spec.loader is None or not where.is_file():
+        raise BadInput(f"there is no codemod file {file}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {error}") from None
+    return module
+
+
+def _checked(name: str, module: Any, attribute: str) -> Any:
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise BadInput(f"there is no {attribute!r} in the codemod {name!r}")
+    if not callable(found):
+        raise BadInput(f"{name}: it is neither a LibCST command nor a function (path, bytes)")
+    return found
+
+
+@lru_cache(maxsize=1)
+def shipped_codemods() -> tuple[str, ...]:
+    """The names of LibCST's own commands."""
+    import libcst.codemod.commands as commands
+
+    found = []
+    for file in sorted(Path(next(iter(commands.__path__))).glob("*.py")):
+        for name in re.findall(r"^class (\w+)\(.*Codemod", file.read_text(), re.MULTILINE):
+            found.append(f"{file.stem}.{name}")
+    return tuple(found)
+
+
+def codemodder(path: str, name: str, arguments: Mapping[str, Any], root: str) -> Edit:
+    """The edit that a codemod makes: for a LibCST command the very bytes its own tool writes without a formatter."""
+    found = find_codemod(name, root)
+    if inspect.isclass(found) and issubclass(found, CodemodCommand):
+        return _libcst_edit(path, found, arguments, root)
+
+    def edit(data: bytes) -> bytes | None:
+        new: bytes | None = found(path, data, **arguments)
+        if new is not None and not isinstance(new, bytes):
+            raise Broken(f"{name} gave {type(new).__name__}, not bytes or None")
+        return None if new == data else new
+
+    return edit
+
+
+def _libcst_edit(path: str, command: type[CodemodCommand], arguments: Mapping[str, Any], root: str) -> Edit:
+    where = str(Path(root, path))
+
+    def edit(data: bytes) -> bytes | None:
+        if _GENERATED.encode() in data:
+            raise Skipped("it is generated")
+        try:
+            tree = libcst.parse_module(data)
+        except libcst.ParserSyntaxError as error:
+            raise Broken(f"does not parse: {error.message}, line {error.raw_line}") from None
+        except (UnicodeDecodeError, SyntaxError, LookupError) as error:
+            raise Broken(f"its encoding cannot be told: {error}") from None
+        names = calculate_module_and_package(root, where)
+        context = CodemodContext(filename=where, full_module_name=names.name, full_package_name=names.package)
+        try:
+            new = command(context, **arguments).transform_module(tree).bytes
+        except SkipFile as error:
+            raise Skipped(str(error) or "the codemod skips it") from None
+        return None if new == data else new
+
+    return edit
+
+
+# --- passes ----------------------------------------------------------------------------------------------------
+
+
+def apply(
+    path: str, data: bytes, edit: Edit, language: str | None, passes: int, *, look_ahead: bool = False
+) -> tuple[str, str, bytes | None, bool]:
+    """(state, why, new bytes, whether another pass would change more) of one file.
+
+    `passes` edits, or with `FIXPOINT` as many as change something, ten at most. `look_ahead` finds out about one more
+    where the last pass changed something.
+    """
+    try:
+        new, more = _passes(data, edit, passes, look_ahead)
+    except Skipped as error:
+        return "skipped", str(error), None, False
+    except Broken as error:
+        return "failed", str(error), None, False
+    except Exception as error:
+        before = parse_problem(path, data, language)
+        return "failed", before or f"{type(error).__name__}: {error}", None, False
+    if new == data:
+        return "unchanged", "", None, False
+    before = parse_problem(path, data, language)
+    if before is not None:
+        return "failed", before, None, False
+    after = parse_problem(path, new, language)
+    if after is not None:
+        return "failed", f"the edit broke it, so it is left as it was: {after}", None, False
+    return "changed", "", new, more
+
+
+def _passes(data: bytes, edit: Edit, passes: int, look_ahead: bool) -> tuple[bytes, bool]:
+    limit = MAX_PASSES if passes == FIXPOINT else passes
+    for _ in range(limit):
+        new = edit(data)
+        if new is None:
+            return data, False
+        data = new
+    return data, look_ahead and edit(data) is not None
