@@ -34,6 +34,7 @@ from .core.events import (
     Failed,
     Finished,
     InstanceDied,
+    Landed,
     Merged,
     Opened,
     Resumed,
@@ -55,6 +56,7 @@ from .workspace import Brief
 
 _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_NO_EFFECT = ("rewrite", "codemod")  # in memory and in workers: nothing outside the process before its changeset
 _LEARNT = 500  # tasks
 _ESTIMATES = "estimates"  # the key of the learned estimates in the journal's memory
 
@@ -268,6 +270,30 @@ class Runtime:
         self._post(Retried(group, tasks))
         return await self._go_on(plan)
 
+    async def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
+        """After `run` with a red check: the task whose commit turned it red; with `drop` it is taken off the line, with its
+        dependants, and the checks run again. None when nothing is red, or the base is red already."""
+        if self._finish is None:
+            return None
+        found = await self._finish.bisect(plan, self.machine, self._post, drop=drop)
+        self._close_run(self.report().state)
+        return found
+
+    async def land(
+        self, message: str, *, keep_commits: bool = False, parts: Callable[[str], str] | None = None
+    ) -> tuple[str, ...]:
+        """Bring the run's result onto the branch that is checked out; the commits, last its new tip. Raises RepositoryRefused."""
+        line = self.line
+        if line is None:
+            raise BadInput("there is nothing to land: the runtime has no repository, or nothing has run")
+        commits: tuple[str, ...] = await trio.to_thread.run_sync(
+            lambda: line.land(message, keep_commits=keep_commits, parts=parts)
+        )
+        self._post(Landed(commits, self._attempts.repository.head_branch() or "" if self._attempts else ""))
+        if self._journal is not None:
+            await self._journal.durable()
+        return commits
+
     async def _go_on(self, plan: Plan) -> RunReport:
         for name, group in self.machine.groups.items():
             self._groups.setdefault(name, trio.Event())
@@ -322,17 +348,24 @@ class Runtime:
 
     async def batch(self, start: int) -> list[Notice]:
         """All notices from sequence number `start` on; waits for the first of them. Empty: the runtime has closed."""
-        history = self.machine.history
-        while len(history) < start:
+        while len(self.machine.history) < start:
             if self._closing:
                 return []
             self._watched = True
             await self._news.wait()
-        notices = []
-        for seq, (at_s, event, commands) in enumerate(history[start - 1 :], start):
-            notices.append(Notice(seq, at_s, event))
-            notices.extend(Notice(seq, at_s, command) for command in commands)
-        return notices
+        return self.notices(start)
+
+    def notices(self, start: int = 1) -> list[Notice]:
+        """All notices there are from sequence number `start` on."""
+        found = []
+        for seq, (at_s, event, commands) in enumerate(self.machine.history[start - 1 :], start):
+            found.append(Notice(seq, at_s, event))
+            found.extend(Notice(seq, at_s, command) for command in commands)
+        return found
+
+    def now(self) -> float:
+        """Seconds since the run was opened."""
+        return trio.current_time() - self._epoch
 
     def statistics(self) -> Mapping[str, int]:
         """Live counts: instances, running attempts, queued, tasks by state."""
@@ -584,7 +617,8 @@ class Runtime:
         assert handler is not None
         results = self._results(task) if task.after else _NO_RESULTS
         if self._attempts is not None:
-            await self._durable_start()
+            if task.way not in _NO_EFFECT:
+                await self._durable_start()
             value, changeset = await self._attempts.perform(task, start, results, handler, self._ask, self._say)
         else:
             value = await handler(Brief(task, start.attempt, start.instance, results, (), self._say), None)

@@ -83,6 +83,7 @@ def prepare(
     open_tasks: Collection[str] = (),
     earlier: Mapping[str, Record] | None = None,
     *,
+    languages: Collection[str] | None = None,
     codemod_problem: Callable[[Codemod], str | None] | None = None,
     origin: str = "",
 ) -> Prepared:
@@ -92,6 +93,7 @@ def prepare(
         specialists,
         origin=origin,
         known_tasks=frozenset(earlier or ()),
+        languages=languages,
         path_problem=claims.problem_with if repository is not None else None,
         codemod_problem=codemod_problem,
     )

@@ -38,8 +38,7 @@ def _read(source: BinaryIO) -> bytes | None:
     head = source.read(4)
     if len(head) < 4:
         return None
-    body = source.read(int.from_bytes(head, "big"))
-    return body
+    return source.read(int.from_bytes(head, "big"))
 
 
 def main() -> None:

@@ -46,6 +46,13 @@ class _Worker:
             parts += chunk
         return bytes(parts)
 
+    async def end(self) -> None:
+        """Wait for a killed process and close its pipes."""
+        await self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                await stream.aclose()
+
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
@@ -73,7 +80,7 @@ class Workers:
             worker.kill()
         with trio.CancelScope(shield=True):
             for worker in live:
-                await worker.process.aclose()
+                await worker.end()
 
     async def call(self, kind: str, way: Mapping[str, Any], files: Sequence[tuple[str, bytes]]) -> Answers:
         """Have files edited. Raises Transient when the worker dies of it, GiveUp when the job itself makes no sense."""
@@ -113,4 +120,4 @@ class Workers:
     async def _bury(self, worker: _Worker) -> None:
         self._live.remove(worker)
         worker.kill()
-        await worker.process.aclose()
+        await worker.end()

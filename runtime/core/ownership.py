@@ -76,7 +76,8 @@ class Registry:
 
     def request(self, task: str, writes: tuple[str, ...], reads: tuple[str, ...] = ()) -> bool:
         """Claim everything or wait in line for it. True: granted. A task asks once, until it is released."""
-        assert task not in self._held and task not in self._waiting, f"{task} asks twice"
+        assert task not in self._held, f"{task} asks twice"
+        assert task not in self._waiting, f"{task} asks twice"
         if not writes and not reads:
             return True
         wants = _wants(writes, reads)

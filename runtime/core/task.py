@@ -28,6 +28,10 @@ def _strings(value: Iterable[str] | str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def _codes(value: Iterable[int]) -> tuple[int, ...]:
+    return tuple(value)
+
+
 @attrs.frozen
 class Rewrite:
     """A structural search and replace: ast-grep's pattern language, e.g. `print($A)` -> `log.info($A)`."""
@@ -73,7 +77,7 @@ class Task:
     )
     containing: str = attrs.field(default="", kw_only=True)
     passes: int = attrs.field(default=1, kw_only=True)
-    ok_exit: tuple[int, ...] = attrs.field(default=(0,), kw_only=True, converter=tuple)
+    ok_exit: tuple[int, ...] = attrs.field(default=(0,), kw_only=True, converter=_codes)
 
     @property
     def way(self) -> str:

@@ -1,0 +1,793 @@
+"""The command line: verbs, flags, exit codes. Every verb takes `--repo` and `--json`.
+
+Parses and prints; the work is in `execution`, `refactor`, `runs` and `doctor`. Documents go to standard output, everything else to
+standard error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+import msgspec
+import trio
+
+from specialists import by_path
+
+from . import crew as crews
+from . import doctor as doctors
+from . import refactor as refactors
+from . import runs as past_runs
+from . import trace
+from .config import Config, load_config
+from .core import plan as plans
+from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Specialist
+from .errors import BadInput, Bug, JourneymanError
+from .execution import (
+    EXIT_BAD_INPUT,
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    Options,
+    Outcome,
+    checked,
+    document,
+    events_writable,
+    execute,
+)
+from .git import Repository
+from .planfile import load as load_plan
+from .progress import clock
+from .report import RunReport
+
+_EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
+
+
+@attrs.define
+class Place:
+    """The repository a verb works in, with its configuration and specialists."""
+
+    repository: Repository
+    config: Config
+    specialists: list[Specialist]
+
+    @classmethod
+    def open(cls, path: str) -> Place:
+        repository = Repository.open(path)
+        config = load_config(repository.work_tree)
+        return cls(repository, config, crews.specialists(config, repository.work_tree))
+
+    def choose(self, files: Sequence[str]) -> str:
+        """The specialist for a task that names none."""
+        return by_path(files[0], self.specialists) if files else "service"
+
+
+def say(text: str = "") -> None:
+    """A line for people."""
+    click.echo(text, err=True)
+
+
+def put(value: Any) -> None:
+    """The one document of `--json`."""
+    click.echo(json.dumps(value, default=str))
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of every verb."""
+    function = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
+    return click.option("--repo", default=".", metavar="DIR", help="The repository (default: around this folder).")(
+        function
+    )
+
+
+def running(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The flags of every verb that runs tasks."""
+    for option in reversed(
+        [
+            click.option(
+                "--instances", type=click.IntRange(1, 1000), metavar="N", help="Instances a specialist, at most."
+            ),
+            click.option(
+                "--jobs", type=click.IntRange(1, 256), metavar="N", help="Worker processes (default: one a core)."
+            ),
+            click.option("--sequential", is_flag=True, help="One task at a time; the result is the same."),
+            click.option("--land", is_flag=True, help="Bring the result onto the branch when everything is green."),
+            click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit."),
+            click.option("--message", metavar="TEXT", default="", help="The landed commit's message."),
+            click.option("--bisect", is_flag=True, help="When a check is red, find the task that turned it."),
+            click.option("--drop", is_flag=True, help="With --bisect: take that task and its dependants off the line."),
+            click.option(
+                "--events", metavar="FILE", default="", help="Write every event as a JSON line, as it happens."
+            ),
+            click.option("--quiet", "-q", is_flag=True, help="No progress."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="journeyman")
+def cli() -> None:
+    """Gives a change that touches many files to several specialists at once, and hands back one checked commit."""
+
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
+@common
+@running
+@click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
+@click.option("--base", metavar="REV", default="", help="Start from this commit instead of the plan's.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--resume", "resume_run", metavar="RUN", default="", help="Go on with this run instead.")
+def run(
+    plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, yes: bool, resume_run: str, **flags: Any
+) -> int:
+    """Run a plan file (TOML, JSON or YAML)."""
+    place = Place.open(repo)
+    if resume_run:
+        return _go_on(place, as_json, flags, resume=resume_run)
+    plan = _configured(load_plan(plan_file, place.choose), place.config)
+    if base:
+        plan = attrs.evolve(plan, base=base)
+    checked(plan, _equipped(place), place.repository, plan_file)
+    outcome = trio.run(execute, plan, place.specialists, place.repository, _options(flags, dry_run, as_json))
+    return _finish(place, outcome, as_json, dry_run)
+
+
+def _equipped(place: Place) -> list[Specialist]:
+    return place.specialists
+
+
+def _configured(plan: Plan, config: Config) -> Plan:
+    """The plan with what it leaves open from the project's configuration."""
+    fresh = Plan(())
+    changes: dict[str, Any] = {}
+    for name in ("checks", "setup", "setup_timeout_s", "claims", "on_failure", "format"):
+        if getattr(plan, name) == getattr(fresh, name):
+            changes[name] = getattr(config, name)
+    return attrs.evolve(plan, **changes)
+
+
+def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
+    events_writable(flags["events"])
+    return Options(
+        instances=flags["instances"],
+        jobs=flags["jobs"],
+        sequential=flags["sequential"],
+        land=flags["land"] and not dry_run,
+        keep_commits=flags["keep_commits"],
+        message=flags["message"],
+        bisect=flags["bisect"] or flags["drop"],
+        drop=flags["drop"],
+        events=flags["events"],
+        quiet=flags["quiet"] or as_json,
+        **more,
+    )
+
+
+def _finish(place: Place, outcome: Outcome, as_json: bool, dry_run: bool, extra: dict[str, Any] | None = None) -> int:
+    """Print what a run came to."""
+    report = outcome.report
+    diff = b""
+    if dry_run and report.commit and report.base and report.commit != report.base:
+        diff = place.repository.diff_text(report.base, report.commit, color=not as_json and sys.stdout.isatty())
+    if as_json:
+        told = {**document(report), **(extra or {}), "exit": outcome.exit_code}
+        if outcome.culprit:
+            told["culprit"] = outcome.culprit
+        if dry_run:
+            told["diff"] = diff.decode("utf-8", "replace")
+        put(told)
+        return outcome.exit_code
+    if dry_run:
+        click.echo(diff.decode("utf-8", "replace"), nl=False)
+    summary(place.repository, report, outcome)
+    return outcome.exit_code
+
+
+def summary(repository: Repository, report: RunReport, outcome: Outcome) -> None:
+    """A run for people, on standard error."""
+    counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
+    say(
+        f"run {report.run} {report.state}: {counts} in {clock(report.makespan_s)}; {report.steals} stolen, "
+        f"instances {report.utilization:.0%} busy, at least {clock(report.bound_s)} needed ({report.bound_by})"
+    )
+    for name, task in report.tasks.items():
+        if task.state != "done":
+            say(f"  {task.state} {name}: {task.error}")
+    for check in report.checks:
+        say(f"  check {'green' if check.ok else 'RED'}: {check.command} ({check.seconds:.1f} s)")
+        if not check.ok:
+            say("\n".join(f"    {line}" for line in check.output.strip().splitlines()[-15:]))
+    if len(report.checks) > 1:
+        say(f"  slowest check: {report.slowest_check}")
+    if outcome.culprit:
+        say(f"  turned red by: {outcome.culprit}" + (" (dropped)" if outcome.culprit in report.dropped else ""))
+    if outcome.landed:
+        say(f"landed as {' '.join(outcome.landed)}  (for .git-blame-ignore-revs)")
+    elif report.commit and report.commit != report.base:
+        changed = len(repository.differences(repository.tree_of(report.base or ""), repository.tree_of(report.commit)))
+        say(f"{changed} files changed on {report.line}")
+        follow = "retry" if report.state in ("partial", "failed") else "land"
+        say(f"  journeyman diff {report.run}    journeyman {follow} {report.run}")
+    if report.state == "interrupted" and report.run:
+        say(f"  go on with: journeyman resume {report.run}")
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, metavar="PATHS...")
+@common
+@running
+@click.option("--rewrite", nargs=2, metavar="PATTERN REPLACEMENT", help="A structural search and replace (ast-grep).")
+@click.option("--language", metavar="L", default="", help="The language of --rewrite.")
+@click.option("--codemod", metavar="NAME", default="", help="A LibCST command, or file.py:function (path, bytes).")
+@click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the codemod.")
+@click.option(_EXEC_MARK, "argv", default="", hidden=True)
+@click.option("--goal", metavar="TEXT", default="", help="What to do, in words.")
+@click.option("--specialist", metavar="NAME", default="", help="Who does it (default: by each file's path).")
+@click.option("--batch", type=click.IntRange(1), metavar="N", help="Files a task (default: one).")
+@click.option("--passes", metavar="N|fixpoint", default="1", help="How often, or until nothing changes (10 at most).")
+@click.option("--containing", metavar="TEXT", default="", help="Only files with this text in them.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not these files.")
+@click.option("--ok-exit", metavar="CODES", default="0", help="Exit codes that are no failure, as 0,1.")
+@click.option("--together", is_flag=True, help="All of them or none.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@click.option("--max-failures", type=click.IntRange(1), metavar="N", help="Stop after so many failures.")
+@click.option("--report", "report_file", metavar="FILE", default="", help="The state of every file, a JSON line each.")
+@click.option("--format", "formats", multiple=True, metavar="CMD", help="Run once over the changed files at the end.")
+@click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Land several commits.")
+@click.option("--ignore-dirty", is_flag=True, help="Work on the committed versions of changed files.")
+@click.option("--check", "checks", multiple=True, metavar="CMD", help="Must be green on the result (repeatable).")
+@click.option("--size-cap", type=click.IntRange(1), default=1_000_000, metavar="BYTES", help="Skip larger files.")
+@click.option("--base", metavar="REV", default="HEAD", help="Start from this commit.")
+@click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
+def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **flags: Any) -> int:
+    """One task over many files: --rewrite, --codemod, --exec ARGV... ';' or --goal.
+
+    PATHS are files, folders or globs relative to the repository; `**` spans folders. The argv of --exec ends with a lone
+    `;` and may have {file} (one process a file) or {files} (batches) in it.
+    """
+    how = _how(flags)
+    place = Place.open(repo)
+    if flags["specialist"] and flags["specialist"] not in {one.name for one in place.specialists}:
+        names = ", ".join(one.name for one in place.specialists)
+        raise BadInput(f"--specialist: there is no specialist {flags['specialist']!r}; there are: {names}")
+    if flags["report_file"] and not Path(flags["report_file"]).absolute().parent.is_dir():
+        raise BadInput(f"--report {flags['report_file']}: there is no such folder")
+    parts = refactors.parts(flags["split_by"], place.repository, place.specialists) if flags["split_by"] else None
+    made = refactors.batch(
+        place.repository,
+        paths,
+        how,
+        place.specialists,
+        specialist=flags["specialist"],
+        size=flags["batch"],
+        passes=_passes(flags["passes"]),
+        containing=flags["containing"],
+        exclude=(*flags["exclude"], *place.config.exclude),
+        ok_exit=_codes(flags["ok_exit"]),
+        together=flags["together"],
+        max_failures=1 if flags["fail_fast"] else flags["max_failures"],
+        format=flags["formats"] or place.config.format,
+        checks=flags["checks"] or place.config.checks,
+        base=flags["base"],
+        ignore_dirty=flags["ignore_dirty"],
+        size_cap_bytes=flags["size_cap"],
+        setup=place.config.setup,
+    )
+    for note in made.notes:
+        say(note)
+    if not made.plan.tasks:
+        return _nothing_to_do(made, flags["report_file"], as_json)
+    checked(made.plan, place.specialists, place.repository)
+    options = _options(flags, dry_run, as_json, parts=parts, look_ahead=True)
+    outcome = trio.run(execute, made.plan, place.specialists, place.repository, options)
+    return _tell_files(place, made, outcome, flags["report_file"], as_json, dry_run)
+
+
+def _tell_files(
+    place: Place, made: refactors.Batch, outcome: Outcome, report_file: str, as_json: bool, dry_run: bool
+) -> int:
+    states = refactors.outcomes(made, outcome.report)
+    counts = refactors.totals(states)
+    more = [
+        name for name, task in outcome.report.tasks.items() if isinstance(task.result, dict) and task.result.get("more")
+    ]
+    if report_file:
+        refactors.write_report(report_file, states)
+    if counts["failed"] and outcome.exit_code == EXIT_OK:
+        outcome = attrs.evolve(outcome, exit_code=3)
+    code = _finish(place, outcome, as_json, dry_run, {"files": counts, "another_pass_would_change": len(more)})
+    if not as_json:
+        say(", ".join(f"{number} {name}" for name, number in counts.items()))
+        for path, one in states.items():
+            if one.state == "failed" or (one.state == "skipped" and len(states) <= 50):
+                say(f"  {one.state} {path}: {one.why}")
+        if more:
+            say(f"another pass would change more in {len(more)} files; give --passes fixpoint")
+    return code
+
+
+def _nothing_to_do(made: refactors.Batch, report_file: str, as_json: bool) -> int:
+    counts = refactors.totals(made.settled)
+    if report_file:
+        refactors.write_report(report_file, made.settled)
+    if as_json:
+        put(
+            {
+                "run": None, "ok": True, "state": "done", "commit": None, "line": None, "landed": [], "makespan_s": 0.0,
+                "bound_s": 0.0, "utilization": 0.0, "steals": 0, "tasks": {}, "checks": [], "slowest_check": None,
+                "files": counts, "another_pass_would_change": 0, "exit": EXIT_OK,
+            }
+        )  # fmt: skip
+    else:
+        say(f"nothing to do: none of the {counts['files']} files can match")
+    return EXIT_OK
+
+
+def _how(flags: dict[str, Any]) -> refactors.How:
+    argv = json.loads(flags["argv"]) if flags["argv"] else None
+    given = [
+        name
+        for name, value in (
+            ("--rewrite", flags["rewrite"]),
+            ("--codemod", flags["codemod"]),
+            ("--exec", argv is not None),
+        )
+        if value
+    ]
+    if len(given) > 1:
+        raise BadInput(f"{' and '.join(given)}: give one way")
+    if not given and not flags["goal"]:
+        raise BadInput(
+            "say how: --rewrite PATTERN REPLACEMENT --language L, --codemod NAME, --exec ARGV... ';' or --goal TEXT"
+        )
+    if flags["rewrite"] and not flags["language"]:
+        raise BadInput("--rewrite needs --language")
+    if flags["language"] and not flags["rewrite"]:
+        raise BadInput("--language goes with --rewrite")
+    if flags["arguments"] and not flags["codemod"]:
+        raise BadInput("--arg goes with --codemod")
+    if argv is not None and not argv:
+        raise BadInput("--exec: there is no program before the `;`")
+    rewrite = Rewrite(flags["rewrite"][0], flags["rewrite"][1], flags["language"]) if flags["rewrite"] else None
+    codemod = Codemod(flags["codemod"], _arguments(flags["arguments"])) if flags["codemod"] else None
+    return refactors.How(rewrite, codemod, tuple(argv) if argv else None, flags["goal"])
+
+
+def _arguments(pairs: Sequence[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, mark, value = pair.partition("=")
+        if not mark or not name:
+            raise BadInput(f"--arg {pair!r}: it must be NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def _passes(text: str) -> int:
+    if text == "fixpoint":
+        return FIXPOINT
+    if not text.isdigit() or not 1 <= int(text) <= 10:
+        raise BadInput(f"--passes: {text!r} is not a number from 1 to 10, or `fixpoint`")
+    return int(text)
+
+
+def _codes(text: str) -> tuple[int, ...]:
+    try:
+        codes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise BadInput(f"--ok-exit: {text!r} is not a list of exit codes, as 0,1") from None
+    if not all(0 <= code <= 255 for code in codes):
+        raise BadInput(f"--ok-exit: {text!r}: exit codes are from 0 to 255")
+    return codes
+
+
+def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> int:
+    past_runs.find(place.repository, which.get("resume") or which.get("retry") or "")
+
+    async def go() -> Outcome:
+        return await execute(None, place.specialists, place.repository, _options(flags, False, as_json), **which)
+
+    return _finish(place, trio.run(go), as_json, False)
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@running
+def resume(run_name: str, repo: str, as_json: bool, **flags: Any) -> int:
+    """Go on with a run that was interrupted."""
+    return _go_on(Place.open(repo), as_json, flags, resume=run_name)
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@running
+@click.option("--edit", "edits", multiple=True, metavar="TASK.FIELD=VALUE", help="Change a task's input first.")
+def retry(run_name: str, repo: str, as_json: bool, edits: tuple[str, ...], **flags: Any) -> int:
+    """Try again what failed in a run, and what was skipped for it."""
+    return _go_on(Place.open(repo), as_json, flags, retry=run_name, edits=_edits(edits))
+
+
+def _edits(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+    allowed = ("goal", "payload", "estimate_s", "timeout_s", "attempts", "containing", "passes", "exec")
+    found: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        place, mark, value = pair.partition("=")
+        task, dot, field = place.rpartition(".")
+        if not mark or not dot or field not in allowed:
+            raise BadInput(f"--edit {pair!r}: it must be TASK.FIELD=VALUE, with FIELD one of {', '.join(allowed)}")
+        found.setdefault(task, {}).update({field: _arguments([f"{field}={value}"])[field]})
+    return found
+
+
+@cli.command()
+@common
+@running
+@click.option("--keep", metavar="DIR", default="", help="Make the example here and keep it.")
+def demo(repo: str, as_json: bool, keep: str, **flags: Any) -> int:
+    """The main job on a shipped example, offline: three specialists migrate a small shop."""
+    folder = Path(keep) if keep else Path(tempfile.mkdtemp(prefix="journeyman-demo-")) / "shop"
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInput(f"--keep {keep}: the folder is not empty")
+    _make_shop(folder)
+    if not as_json:
+        say(f"the shop is in {folder}; its plan is plan.toml\n")
+    place = Place.open(str(folder))
+    plan = _configured(load_plan(folder / "plan.toml", place.choose), place.config)
+    checked(plan, place.specialists, place.repository, "plan.toml")
+    options = attrs.evolve(_options(flags, False, as_json), land=True)
+    outcome = trio.run(execute, plan, place.specialists, place.repository, options)
+    code = _finish(place, outcome, as_json, False)
+    if not as_json:
+        say(f"\nlook at it: git -C {folder} show --stat")
+    return code
+
+
+def _make_shop(folder: Path) -> None:
+    source = Path(__file__).parent.parent / "examples" / "shop"
+    if not source.is_dir():
+        source = Path(str(package_files("specialists"))) / "_examples" / "shop"
+    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__", ".git"))
+    environment = {**os.environ, "GIT_AUTHOR_NAME": "Demo", "GIT_AUTHOR_EMAIL": "demo@localhost"}
+    environment |= {"GIT_COMMITTER_NAME": "Demo", "GIT_COMMITTER_EMAIL": "demo@localhost"}
+    environment = {
+        name: value for name, value in environment.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+    }
+    for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "The shop before the migration"]):
+        subprocess.run(["git", *words], cwd=folder, env=environment, check=True, capture_output=True)
+
+
+# --- looking ---------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
+@common
+def plan(plan_file: str, repo: str, as_json: bool) -> int:
+    """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
+    place = Place.open(repo)
+    loaded = _configured(load_plan(plan_file, place.choose), place.config)
+    prepared = checked(loaded, place.specialists, place.repository, plan_file)
+    estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
+    caps = {one.name: one.instances for one in place.specialists}
+    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances)
+    rows = plans.levels(loaded.tasks, prepared.orders)
+    told = {
+        "name": loaded.name,
+        "base": prepared.base,
+        "tasks": len(loaded.tasks),
+        "levels": rows,
+        "claims": {task.id: {"writes": list(task.writes), "reads": list(task.reads)} for task in loaded.tasks},
+        "conflicts": [
+            {"first": one.first, "then": one.then, "path": one.path, "reason": one.reason} for one in prepared.orders
+        ],
+        "instances": dict(foretold.instances),
+        "predicted_makespan_s": round(foretold.makespan_s, 3),
+        "sequential_s": round(foretold.sequential_s, 3),
+        "path_s": round(foretold.path_s, 3),
+        "predicted_cost_usd": 0.0,
+        "pays": foretold.pays,
+        "verdict": foretold.why,
+        "checks": list(loaded.checks),
+    }
+    if as_json:
+        put(told)
+        return EXIT_OK
+    click.echo(f"{loaded.name or plan_file}: {len(loaded.tasks)} tasks on {prepared.base[:12]}\n")
+    by_id = {task.id: task for task in loaded.tasks}
+    for number, row in enumerate(rows):
+        click.echo(f"level {number}")
+        for name in row:
+            task = by_id[name]
+            after = f"  after {', '.join(task.after)}" if task.after else ""
+            click.echo(f"  {name}  [{task.specialist}]  {', '.join(task.writes) or 'claims nothing'}{after}")
+    if prepared.orders:
+        click.echo("\nconflicts, put in order")
+        for one in prepared.orders:
+            click.echo(f"  {one.reason}")
+    crew = ", ".join(f"{name} {count}" for name, count in foretold.instances.items())
+    click.echo(f"\ninstances: {crew}")
+    click.echo(
+        f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), cost 0 USD"
+    )
+    click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
+    return EXIT_OK
+
+
+@cli.command()
+@common
+def runs(repo: str, as_json: bool) -> int:
+    """The runs of this repository, oldest first."""
+    listed = past_runs.entries(Repository.open(repo))
+    if as_json:
+        put([attrs.asdict(one) for one in listed])
+        return EXIT_OK
+    if not listed:
+        say("no runs yet")
+    for one in listed:
+        when = datetime.datetime.fromtimestamp(one.started_at).strftime("%Y-%m-%d %H:%M")
+        click.echo(f"{one.run:<6} {one.state:<12} {when}  {one.title}")
+    return EXIT_OK
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("task", required=False)
+@common
+@click.option("--trace", "trace_file", metavar="FILE", default="", help="Write a trace that ui.perfetto.dev opens.")
+def show(run_name: str, task: str | None, repo: str, as_json: bool, trace_file: str) -> int:
+    """A run's tasks and the timeline of its instances; with TASK, everything that happened to it."""
+    past = past_runs.load(Repository.open(repo), run_name)
+    if trace_file:
+        try:
+            Path(trace_file).write_bytes(trace.perfetto(past.machine))
+        except OSError as error:
+            raise BadInput(f"--trace {trace_file}: {error.strerror}") from None
+    report = past.report()
+    if task is not None:
+        return _show_task(past, report, task, as_json)
+    if as_json:
+        put({**document(report), "state": past.entry.state})
+        return EXIT_OK
+    click.echo(f"run {run_name}  {past.entry.state}  {past.entry.title}")
+    for name, one in report.tasks.items():
+        took = clock(one.finished_s - one.started_s) if one.finished_s is not None and one.started_s is not None else ""
+        stolen = f"  stolen from {one.stolen_from}" if one.stolen else ""
+        why = f"  {one.error}" if one.error and one.state != "done" else ""
+        click.echo(f"  {one.state:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{why}")
+    click.echo("")
+    for line in trace.timeline(past.machine, shutil.get_terminal_size((100, 24)).columns):
+        click.echo(line)
+    return EXIT_OK
+
+
+def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool) -> int:
+    if task not in report.tasks:
+        raise BadInput(f"run {past.entry.run} has no task {task!r}")
+    story = [{"at_s": at, **msgspec.to_builtins(item)} for at, item in past.machine.story(task)]
+    if as_json:
+        put({**document(report)["tasks"][task], "id": task, "result": report.tasks[task].result, "story": story})
+        return EXIT_OK
+    for row in story:
+        at = row.pop("at_s")
+        kind = row.pop("type")
+        row.pop("task", None)
+        row.pop("tasks", None)
+        told = "  ".join(f"{name}={value}" for name, value in row.items())
+        click.echo(f"{at:9.3f}  {kind:<12} {told}"[:400])
+    return EXIT_OK
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--stat", is_flag=True, help="Only the files and how much changed.")
+def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
+    """A run's whole result as one diff."""
+    past = past_runs.load(Repository.open(repo), run_name)
+    raw = past.line().diff(color=not as_json and sys.stdout.isatty(), stat=stat)
+    if as_json:
+        put({"run": run_name, "diff": raw.decode("utf-8", "replace")})
+    else:
+        sys.stdout.buffer.write(raw)
+    return EXIT_OK
+
+
+# --- afterwards ------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit.")
+@click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Several commits.")
+@click.option("--message", metavar="TEXT", default="", help="The commit's message.")
+def land(run_name: str, repo: str, as_json: bool, keep_commits: bool, split_by: str | None, message: str) -> int:
+    """Bring a run's result onto the branch that is checked out."""
+    place = Place.open(repo)
+    parts = refactors.parts(split_by, place.repository, place.specialists) if split_by else None
+
+    async def go() -> tuple[str, ...]:
+        return await past_runs.land(place.repository, run_name, message=message, keep_commits=keep_commits, parts=parts)
+
+    commits = trio.run(go)
+    if as_json:
+        put({"run": run_name, "ok": True, "commit": commits[-1], "landed": list(commits)})
+    else:
+        say(f"landed as {' '.join(commits)}  (for .git-blame-ignore-revs)")
+    return EXIT_OK
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+def cancel(run_name: str, repo: str, as_json: bool) -> int:
+    """End a run, running or interrupted; what is done is kept on its line."""
+    state = trio.run(past_runs.cancel, Repository.open(repo), run_name)
+    if as_json:
+        put({"run": run_name, "state": state})
+    else:
+        say(f"run {run_name} is {state}")
+    return EXIT_OK
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--name", default="", help="What to call it (default: the number of commits).")
+def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
+    """Keep the line as it is now under a ref of its own."""
+    line = past_runs.load(Repository.open(repo), run_name).line()
+    ref = line.checkpoint(name or str(len(line.commits())))
+    if as_json:
+        put({"run": run_name, "ref": ref, "commit": line.tip})
+    else:
+        say(f"{ref} is {line.tip}")
+    return EXIT_OK
+
+
+@cli.command()
+@common
+@click.option("--all", "everything", is_flag=True, help="Also runs that have not landed.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc(repo: str, as_json: bool, everything: bool, dry_run: bool) -> int:
+    """Remove idle worktrees, and what runs that have landed left behind."""
+    gone = past_runs.gc(Repository.open(repo), everything=everything, dry_run=dry_run)
+    if as_json:
+        put(attrs.asdict(gone))
+        return EXIT_OK
+    for what, names in (("worktree", gone.worktrees), ("ref", gone.refs), ("run", gone.runs)):
+        for name in names:
+            say(f"{'would remove' if dry_run else 'removed'} {what} {name}")
+    if not (gone.worktrees or gone.refs or gone.runs):
+        say("nothing to remove")
+    return EXIT_OK
+
+
+@cli.command()
+@common
+def doctor(repo: str, as_json: bool) -> int:
+    """What is missing here, and how many instances suit this machine."""
+    findings = doctors.examine(Path(repo))
+    advice = doctors.advise()
+    ok = all(one.ok for one in findings)
+    if as_json:
+        put({"ok": ok, "findings": [attrs.asdict(one) for one in findings], "advice": attrs.asdict(advice)})
+    else:
+        for one in findings:
+            click.echo(f"{'ok ' if one.ok else 'NOT'}  {one.what:<12} {one.says}")
+        click.echo(
+            f"\ninstances: {advice.commands} for commands and codemods, {advice.models} for models ({advice.why})"
+        )
+    return EXIT_OK if ok else EXIT_BAD_INPUT
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """The shell's completion script: source <(journeyman completion bash)"""
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "journeyman", "_JOURNEYMAN_COMPLETE").source())
+    return EXIT_OK
+
+
+# --- the program -----------------------------------------------------------------------------------------------
+
+
+def take_exec(words: Sequence[str]) -> list[str]:
+    """`--exec ARGV... ;` as one option that click understands. Raises BadInput without the `;`."""
+    found: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word != "--exec":
+            found.append(word)
+            if word == "--":
+                return found + rest
+            continue
+        if ";" not in rest:
+            raise BadInput("--exec: its argv must end with a lone ';' (quoted, as find's)")
+        at = rest.index(";")
+        found += [_EXEC_MARK, json.dumps(rest[:at])]
+        rest = rest[at + 1 :]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in words
+    try:
+        code = cli.main(take_exec(words), prog_name="journeyman", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+    except click.exceptions.Abort:
+        sys.exit(EXIT_INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except click.ClickException as error:
+        _fail(error.format_message(), EXIT_BAD_INPUT, as_json, [error.format_message()])
+    except BaseExceptionGroup as group:
+        _fail_with(_only(group), as_json)
+    except Exception as error:
+        _fail_with(error, as_json)
+
+
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one error of a nursery's group: a person's fault rather than what followed from it."""
+    leaves: list[BaseException] = []
+    stack: list[BaseException] = [group]
+    while stack:
+        one = stack.pop()
+        if isinstance(one, BaseExceptionGroup):
+            stack.extend(one.exceptions)
+        else:
+            leaves.append(one)
+    named = [one for one in leaves if isinstance(one, JourneymanError) and not isinstance(one, Bug)]
+    if any(isinstance(one, KeyboardInterrupt) for one in leaves):
+        sys.exit(EXIT_INTERRUPTED)
+    return named[0] if named else leaves[0]
+
+
+def _fail_with(error: BaseException, as_json: bool) -> None:
+    if isinstance(error, JourneymanError) and not isinstance(error, Bug):
+        problems = list(error.problems) if isinstance(error, BadInput) else [str(error)]
+        _fail(str(error), error.exit_code, as_json, problems)
+    if isinstance(error, BrokenPipeError):
+        sys.stderr.close()
+        sys.exit(EXIT_OK)
+    words = f"this is a bug of Journeyman's, not yours: {type(error).__name__}: {error}"
+    story = "".join(traceback.format_exception(error)) if os.environ.get("JOURNEYMAN_DEBUG") else ""
+    _fail(f"{words}\n{story}".rstrip(), EXIT_BUG, as_json, [words])
+
+
+def _fail(message: str, code: int, as_json: bool, problems: Sequence[str]) -> None:
+    if as_json:
+        put({"ok": False, "exit": code, "error": {"message": message, "problems": list(problems)}})
+    for line in message.splitlines():
+        say(f"journeyman: {line}")
+    sys.exit(code)

@@ -1,0 +1,319 @@
+"""One run as a person starts it: signals, progress, the events file, landing, and the document and exit code at its end.
+
+Brings the runtime, the ways and a terminal together; decides nothing about tasks. The first Ctrl-C drains, the second ends at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+import attrs
+import msgspec
+import trio
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from specialists import Ways, codemod_problem, known_languages
+
+from . import preparation
+from .core.estimate import Estimator
+from .core.task import Plan, Specialist
+from .engine import Notice, Runtime
+from .errors import BadInput, BadPlan
+from .git import Repository
+from .progress import Progress
+from .report import RunReport
+from .runs import landing_message
+
+EXIT_OK, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RED, EXIT_PAUSED, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
+EXIT_BUG, EXIT_INTERRUPTED = 70, 130
+_TERM_GRACE_S = 30.0
+_FRAMES_A_SECOND = 8
+
+
+@attrs.frozen
+class Options:
+    """How a run is run and shown. `jobs` worker processes; `instances` caps every specialist."""
+
+    instances: int | None = None
+    max_instances: int = 20
+    jobs: int | None = None
+    sequential: bool = False
+    land: bool = False
+    keep_commits: bool = False
+    parts: Callable[[str], str] | None = None
+    message: str = ""
+    bisect: bool = False
+    drop: bool = False
+    events: str = ""
+    quiet: bool = False
+    look_ahead: bool = False
+
+
+@attrs.frozen
+class Outcome:
+    """What a run came to."""
+
+    report: RunReport
+    exit_code: int
+    landed: tuple[str, ...] = ()
+    culprit: str | None = None
+    refused: str = ""  # why it could not be landed
+
+
+def capped(specialists: Sequence[Specialist], instances: int | None) -> list[Specialist]:
+    """The specialists with another cap of instances."""
+    if instances is None:
+        return list(specialists)
+    return [
+        attrs.evolve(one, instances=instances, min_instances=min(one.min_instances, instances)) for one in specialists
+    ]
+
+
+def checked(
+    plan: Plan, specialists: Sequence[Specialist], repository: Repository, origin: str = ""
+) -> preparation.Prepared:
+    """The plan, prepared; raises BadPlan with every problem, those of languages, codemods and ways included."""
+    named = {one.name: one for one in specialists}
+    problems: list[str] = []
+    prepared: preparation.Prepared | None = None
+    try:
+        prepared = preparation.prepare(
+            plan,
+            named,
+            repository,
+            Estimator(),
+            languages=known_languages(),
+            codemod_problem=codemod_problem(str(repository.work_tree)),
+            origin=origin,
+        )
+    except BadPlan as error:
+        problems = list(error.problems)
+    for task in plan.tasks:
+        one = named.get(task.specialist)
+        if one is not None and not task.way and one.handler is None:
+            problems.append(
+                f"{origin + ': ' if origin else ''}task {task.id!r}: it names no way (rewrite, codemod or exec), and "
+                f"specialist {one.name!r} has no handler of its own; working with Claude is not built in yet"
+            )
+    if problems or prepared is None:
+        raise BadPlan(problems)
+    return prepared
+
+
+async def execute(
+    plan: Plan | None,
+    specialists: Sequence[Specialist],
+    repository: Repository,
+    options: Options,
+    *,
+    retry: str = "",
+    resume: str = "",
+    edits: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Outcome:
+    """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts."""
+    ways = Ways(options.jobs, str(repository.work_tree), look_ahead=options.look_ahead)
+    crew = capped(ways.equip(specialists), options.instances)
+    ceiling = max(options.max_instances, options.instances or 0)
+    stop = trio.CancelScope()
+    outcome: Outcome | None = None
+    async with ways:
+        runtime = Runtime(crew, repo=repository.work_tree, max_instances=ceiling, sequential=options.sequential)
+        with stop:
+            async with runtime, trio.open_nursery() as nursery:
+                nursery.start_soon(_obey_signals, runtime, stop)
+                nursery.start_soon(_show, runtime, options)
+                if options.events:
+                    nursery.start_soon(_record, runtime, options.events)
+                if resume:
+                    report = await runtime.resume(resume)
+                elif retry:
+                    report = await runtime.retry(retry, edits)
+                else:
+                    assert plan is not None
+                    report = await runtime.run(plan)
+                outcome = await _conclude(runtime, plan, report, options)
+                await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+    if outcome is None:  # told twice to stop, or once and the time was up
+        report = runtime.report()
+        return Outcome(attrs.evolve(report, state="interrupted"), EXIT_INTERRUPTED)
+    return outcome
+
+
+async def _conclude(runtime: Runtime, plan: Plan | None, report: RunReport, options: Options) -> Outcome:
+    culprit = None
+    if options.bisect and plan is not None and any(not check.ok for check in report.checks):
+        culprit = await runtime.bisect(plan, drop=options.drop)
+        report = runtime.report()
+    code = exit_code(report)
+    if not options.land or code != EXIT_OK or report.commit == report.base:
+        return Outcome(report, code, culprit=culprit)
+    commits = await runtime.land(
+        options.message or landing_message(runtime.machine), keep_commits=options.keep_commits, parts=options.parts
+    )
+    return Outcome(runtime.report(), code, commits, culprit)
+
+
+def exit_code(report: RunReport) -> int:
+    """The command's exit code for a run, as the README's table has it."""
+    if report.state == "interrupted":
+        return EXIT_INTERRUPTED
+    if report.state == "paused":
+        return EXIT_PAUSED
+    if any(not check.ok for check in report.checks):
+        return EXIT_RED
+    return EXIT_OK if report.ok else EXIT_FAILED
+
+
+def document(report: RunReport) -> dict[str, Any]:
+    """A run as the JSON that scripts rely on."""
+    return {
+        "run": report.run,
+        "ok": report.ok,
+        "state": report.state,
+        "base": report.base,
+        "commit": report.commit,
+        "line": report.line,
+        "landed": list(report.landed),
+        "makespan_s": round(report.makespan_s, 4),
+        "bound_s": round(report.bound_s, 4),
+        "bound_by": report.bound_by,
+        "utilization": round(report.utilization, 4),
+        "steals": report.steals,
+        "counts": dict(report.counts),
+        "dropped": list(report.dropped),
+        "tasks": {
+            name: {
+                "state": task.state,
+                "specialist": task.specialist,
+                "instance": task.instance,
+                "attempts": task.attempts,
+                "stolen": task.stolen,
+                "stolen_from": task.stolen_from or None,
+                "started_s": task.started_s,
+                "finished_s": task.finished_s,
+                "commit": task.commit,
+                "error": task.error,
+            }
+            for name, task in report.tasks.items()
+        },
+        "instances": [attrs.asdict(one) for one in report.instances],
+        "checks": [
+            {"command": one.command, "ok": one.ok, "seconds": one.seconds, "exit": one.exit, "output": one.output}
+            for one in report.checks
+        ],
+        "slowest_check": report.slowest_check,
+    }
+
+
+# --- beside the run --------------------------------------------------------------------------------------------
+
+
+async def _obey_signals(runtime: Runtime, stop: trio.CancelScope) -> None:
+    """Ctrl-C once: start nothing more, keep what is done. Twice: now. SIGTERM is the same, with a limit on the wait."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        count = 0
+        async for number in signals:
+            count += 1
+            if count > 1:
+                stop.cancel()
+                return
+            if number == signal.SIGTERM:
+                stop.deadline = trio.current_time() + _TERM_GRACE_S
+            else:
+                print("stopping: what runs may end; Ctrl-C again to stop now", file=sys.stderr)
+            runtime.drain()
+
+
+async def _record(runtime: Runtime, where: str) -> None:
+    """Every notice as one JSON line, as it happens."""
+    try:
+        file = open(where, "w", encoding="utf-8")  # noqa: SIM115, ASYNC230  # closed below; once, before anything runs
+    except OSError as error:
+        raise BadInput(f"--events {where}: {error.strerror}") from None
+    with file:
+        await _follow(runtime, lambda notice: _write(file, notice))
+
+
+async def _follow(runtime: Runtime, take: Callable[[Notice], None]) -> None:
+    """Hand over every notice as it comes, the last ones too when this is cancelled."""
+    seq = 1
+    try:
+        while notices := await runtime.batch(seq):
+            for notice in notices:
+                take(notice)
+            seq = notices[-1].seq + 1
+    finally:
+        for notice in runtime.notices(seq):
+            take(notice)
+
+
+def _write(file: TextIO, notice: Notice) -> None:
+    row = {"seq": notice.seq, "at_s": round(notice.at_s, 6), **msgspec.to_builtins(notice.event)}
+    file.write(msgspec.json.encode(row).decode() + "\n")
+    file.flush()
+
+
+async def _show(runtime: Runtime, options: Options) -> None:
+    """Live lines on a terminal, plain ones elsewhere; nothing with `quiet`."""
+    if options.quiet:
+        return
+    console = Console(stderr=True)
+    progress = Progress(checking=True)
+    if not console.is_terminal:
+
+        def tell(notice: Notice) -> None:
+            words = progress.take(notice)
+            if words:
+                print(words, file=sys.stderr, flush=True)
+
+        await _follow(runtime, tell)
+        return
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        seq = 1
+        began = trio.current_time()
+        while True:
+            seq = _catch_up(runtime, progress, seq)
+            now = runtime.now() if runtime.run_id else trio.current_time() - began
+            lines = progress.render(now, console.width, runtime.doing, console.height)
+            try:
+                live.update(_colored(lines), refresh=True)
+                await trio.sleep(1 / _FRAMES_A_SECOND)
+            except trio.Cancelled:
+                _catch_up(runtime, progress, seq)
+                live.update(_colored(progress.render(now, console.width, {}, console.height)), refresh=True)
+                raise
+
+
+def _catch_up(runtime: Runtime, progress: Progress, seq: int) -> int:
+    for notice in runtime.notices(seq):
+        progress.take(notice)
+        seq = notice.seq + 1
+    return seq
+
+
+def _colored(lines: Sequence[str]) -> Text:
+    text = Text("\n".join(lines))
+    for words, style in (
+        (r"^journeyman .*$", "bold"),
+        (r"━+", "green"),
+        (r"─+", "dim"),
+        (r"▶", "cyan"),
+        (r"⇄|\(from [^)]*\)|\d+ stolen", "yellow"),
+        (r"[1-9]\d* failed", "bold red"),
+        (r"· idle", "dim"),
+    ):
+        text.highlight_regex(f"(?m){words}", style)
+    return text
+
+
+def events_writable(where: str) -> None:
+    """Raises BadInput when the events file could not be written, before anything starts."""
+    if where and not Path(where).absolute().parent.is_dir():
+        raise BadInput(f"--events {where}: there is no such folder")

@@ -1,0 +1,232 @@
+"""Runs that are in a repository's journal: looking at them, landing them, cancelling and collecting them.
+
+Rebuilds a machine from records to look at it; starts no task. What changes something takes the journal's lock first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import trio
+
+from .core.events import CancelRequested, Closed, Event, Landed, Resumed
+from .core.machine import Machine
+from .core.record import FINAL
+from .errors import BadInput, RepositoryRefused
+from .git import Repository
+from .journal import Journal, Lock, Reader, RunRow
+from .line import REFS, Line, runs_with_refs
+from .record_codec import decode, encode
+from .report import RunReport, build
+from .worktrees import collect
+
+_CANCEL_WAIT_S = 30.0
+
+
+@attrs.frozen
+class RunEntry:
+    """A run as `journeyman runs` lists it."""
+
+    run: str
+    state: str  # running, done, partial, paused, interrupted, failed, cancelled or collected
+    ok: bool
+    started_at: float  # seconds since the epoch
+    title: str = ""
+
+
+def journal_path(repository: Repository) -> Path:
+    """Where a repository's journal is."""
+    return repository.common_dir / "journeyman" / "journal.db"
+
+
+def entries(repository: Repository) -> list[RunEntry]:
+    """All runs, oldest first. Raises JournalDamaged, JournalForeign."""
+    path = journal_path(repository)
+    if not path.exists():
+        return []
+    lock = Lock(path.with_suffix(".lock"))
+    live = lock.holder()[1] if lock.held() else ""
+    with closing(Reader(path)) as reader:
+        return [_entry(row, live) for row in reader.runs()]
+
+
+def _entry(row: RunRow, live: str) -> RunEntry:
+    state = "running" if row.name == live else "interrupted" if row.state == "open" else row.state
+    return RunEntry(row.name, state, state == "done", row.started_at, row.title)
+
+
+def find(repository: Repository, run: str) -> RunEntry:
+    """One run. Raises BadInput with what there is."""
+    known = entries(repository)
+    found = next((one for one in known if one.run == run), None)
+    if found is None:
+        names = ", ".join(one.run for one in known[-5:]) or "none yet"
+        raise BadInput(f"there is no run {run!r}; the last ones are: {names}")
+    return found
+
+
+@attrs.define
+class Past:
+    """A run rebuilt from its records."""
+
+    repository: Repository
+    entry: RunEntry
+    machine: Machine
+    last_s: float  # when its last event happened, seconds since it was opened
+
+    def line(self) -> Line:
+        """Its line. Raises RepositoryRefused when its refs have been collected."""
+        run = self.entry.run
+        if self.repository.ref(f"{REFS}{run}/line") is None:
+            raise RepositoryRefused(f"the line of run {run} is gone; it was collected")
+        return Line(self.repository, run, self.machine.opened.base)
+
+    def report(self) -> RunReport:
+        """Its report."""
+        run = self.entry.run
+        ref = f"{REFS}{run}/line"
+        state = None if self.entry.state in ("running", "collected") else self.entry.state
+        return build(self.machine, line=ref, commit=self.repository.ref(ref), state=state)
+
+
+def load(repository: Repository, run: str) -> Past:
+    """Rebuild a run. Raises BadInput, JournalDamaged."""
+    entry = find(repository, run)
+    machine = Machine()
+    last = 0.0
+    with closing(Reader(journal_path(repository))) as reader:
+        for last, event in map(decode, reader.records(run)):
+            machine.handle(event, last)
+    if not machine.opened.run:
+        raise BadInput(f"run {run} has no records any more; it was collected, or ended before it began")
+    return Past(repository, entry, machine, last)
+
+
+async def _append(repository: Repository, past: Past, event: Event) -> None:
+    """Record an event of a run that is not running now."""
+    journal = Journal(journal_path(repository))
+    try:
+        journal.reopen(past.entry.run)
+        past.last_s += 0.001
+        past.machine.handle(event, past.last_s)
+        journal.append(encode(past.last_s, event))
+        if isinstance(event, Closed):
+            journal.close_run(event.state)
+        await journal.durable()
+    finally:
+        journal.close()
+
+
+async def land(
+    repository: Repository,
+    run: str,
+    *,
+    message: str = "",
+    keep_commits: bool = False,
+    parts: Callable[[str], str] | None = None,
+) -> tuple[str, ...]:
+    """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused."""
+    past = load(repository, run)
+    if past.entry.state == "running":
+        raise RepositoryRefused(f"run {run} is still running")
+    if past.machine.landed:
+        raise RepositoryRefused(f"run {run} has landed already, as {past.machine.landed[-1].commits[-1]}")
+    red = [one["command"] for one in past.machine.checked.results if not one["ok"]] if past.machine.checked else []
+    if red:
+        raise ChecksRed(f"run {run} is not landed: the check is red: {'; '.join(red)}")
+    line = past.line()
+    subject = message or landing_message(past.machine)
+    commits = await trio.to_thread.run_sync(lambda: line.land(subject, keep_commits=keep_commits, parts=parts))
+    await _append(repository, past, Landed(commits, repository.head_branch() or ""))
+    return commits
+
+
+class ChecksRed(RepositoryRefused):
+    """A check is red, so nothing lands."""
+
+    exit_code = 4
+
+
+def landing_message(machine: Machine) -> str:
+    """The squashed commit's message: the plan's name or the one goal, and what the tasks did."""
+    done = [record.task for record in machine.records.values() if record.commit is not None]
+    goals = list(dict.fromkeys(task.goal.strip().split("\n")[0] for task in done if task.goal.strip()))
+    name = machine.opened.name
+    head = name or (goals[0] if len(goals) == 1 else f"Change {len(done)} places with Journeyman")
+    body = "\n".join(f"- {goal}" for goal in goals[:50]) if len(goals) > 1 else ""
+    return f"{head}\n\n{body}".strip()
+
+
+async def cancel(repository: Repository, run: str) -> str:
+    """End a run: tell the process that runs it to stop, wait for that, and close what is open. Returns the final state."""
+    entry = find(repository, run)
+    lock = Lock(journal_path(repository).with_suffix(".lock"))
+    if entry.state == "running":
+        pid, _ = lock.holder()
+        os.kill(pid, signal.SIGINT)
+        deadline = time.monotonic() + _CANCEL_WAIT_S
+        while lock.held() and time.monotonic() < deadline:  # noqa: ASYNC110  # another process's lock sets no event
+            await trio.sleep(0.05)
+        if lock.held():
+            os.kill(pid, signal.SIGINT)  # a second one ends it at once
+            while lock.held():  # noqa: ASYNC110  # as above
+                await trio.sleep(0.05)
+    past = load(repository, run)
+    if all(record.state in FINAL for record in past.machine.records.values()):
+        return past.entry.state
+    await _append(repository, past, Resumed(crashed=True))
+    await _append(repository, past, CancelRequested("", "cancelled by `journeyman cancel`"))
+    await _append(repository, past, Closed("cancelled"))
+    return "cancelled"
+
+
+@attrs.frozen
+class Collected:
+    """What `gc` removed."""
+
+    worktrees: tuple[str, ...]
+    refs: tuple[str, ...]
+    runs: tuple[str, ...]
+
+
+def gc(repository: Repository, *, everything: bool = False, dry_run: bool = False) -> Collected:
+    """Remove idle worktrees, and the refs and records of runs that have landed or changed nothing; with `everything`, of all
+    runs that have ended. Raises RunHeld while a run is going on."""
+    known = {one.run: one for one in entries(repository)}
+    gone = []
+    for run, entry in known.items():
+        if entry.state in ("running", "interrupted", "paused", "collected"):
+            continue
+        past = load(repository, run)
+        idle = repository.ref(f"{REFS}{run}/line") in (None, past.machine.opened.base)
+        if everything or past.machine.landed or idle:
+            gone.append(run)
+    by_run = runs_with_refs(repository)
+    refs = [ref for run, names in by_run.items() if run in gone or run not in known for ref in names]
+    if dry_run:
+        return Collected((), tuple(refs), tuple(gone))
+    path = journal_path(repository)
+    if not path.exists():
+        return Collected(tuple(map(str, collect(repository))), (), ())
+    lock = Lock(path.with_suffix(".lock"))
+    lock.acquire()
+    try:
+        worktrees = collect(repository)
+        for ref in refs:
+            repository.delete_ref(ref)
+    finally:
+        lock.release()
+    if gone:
+        journal = Journal(path)
+        try:
+            for run in gone:
+                journal.forget(run)
+        finally:
+            journal.close()
+    return Collected(tuple(map(str, worktrees)), tuple(refs), tuple(gone))
