@@ -239,6 +239,10 @@ def find_codemod(name: str, root: str) -> Any:
         except ModuleNotFoundError as error:
             if error.name is None or not place.startswith(error.name):
                 raise BadInput(f"{name}: cannot be imported: {error}") from None
+    # LibCST has renamed modules, never commands: a command of its own is found by its class alone.
+    same = [one for one in shipped_codemods() if one.endswith(f".{attribute}")]
+    if len(same) == 1:
+        return find_codemod(same[0], root)
     close = get_close_matches(name, shipped_codemods(), 3, 0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else "LibCST's own are listed by: python -m libcst.tool list"
     raise BadInput(f"there is no codemod {name!r}; {hint}")
