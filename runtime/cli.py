@@ -24,7 +24,7 @@ import click
 import msgspec
 import trio
 
-from specialists import by_path
+from specialists import by_path, known_languages
 
 from . import crew as crews
 from . import doctor as doctors
@@ -360,6 +360,10 @@ def _how(flags: dict[str, Any]) -> refactors.How:
         )
     if flags["rewrite"] and not flags["language"]:
         raise BadInput("--rewrite needs --language")
+    if flags["rewrite"] and flags["language"] not in known_languages():
+        raise BadInput(
+            f"--language: there is no language {flags['language']!r}; known are: {', '.join(known_languages())}"
+        )
     if flags["language"] and not flags["rewrite"]:
         raise BadInput("--language goes with --rewrite")
     if flags["arguments"] and not flags["codemod"]:

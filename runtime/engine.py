@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -88,6 +89,26 @@ class Ticket:
     def cancel(self, why: str = "cancelled") -> None:
         """Stop it, wherever it is."""
         self._runtime._post(CancelRequested(self.task, why))
+
+
+class Events:
+    """An async iterator of notices. Not a generator: it may be left at any point without being closed."""
+
+    def __init__(self, runtime: Runtime, start: int) -> None:
+        self._runtime = runtime
+        self._next = start
+        self._buffer: deque[Notice] = deque()
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Notice:
+        if not self._buffer:
+            self._buffer.extend(await self._runtime.batch(self._next))
+            if not self._buffer:
+                raise StopAsyncIteration
+            self._next = self._buffer[-1].seq + 1
+        return self._buffer.popleft()
 
 
 class Runtime:
@@ -228,7 +249,9 @@ class Runtime:
         group = self._submit(prepared.tasks, prepared, plan.on_failure, plan.max_failures)
         try:
             await self._concluded(group)
-        except trio.Cancelled:
+        except (
+            BaseException
+        ):  # the caller is gone, with a lone Cancelled or a group of them: nobody waits for its tasks
             for record in self.machine.groups[group].tasks:
                 if record.state not in FINAL:
                     self._post(CancelRequested(record.task.id, "whoever ran the plan was cancelled"))
@@ -335,16 +358,12 @@ class Runtime:
         """Cancel one task, or all."""
         self._post(CancelRequested(task, why))
 
-    async def events(self, start: int = 1) -> AsyncIterator[Notice]:
-        """Everything from sequence number `start` on, then live, until the runtime closes.
+    def events(self, start: int = 1) -> Events:
+        """Everything from sequence number `start` on, then live, until the runtime closes: `async for notice in ...`.
 
         An event and the commands that followed from it have one number, in that order.
         """
-        seq = max(start, 1)
-        while notices := await self.batch(seq):
-            for notice in notices:
-                yield notice
-            seq = notices[-1].seq + 1
+        return Events(self, max(start, 1))
 
     async def batch(self, start: int) -> list[Notice]:
         """All notices from sequence number `start` on; waits for the first of them. Empty: the runtime has closed."""

@@ -65,7 +65,7 @@ def unframe(body: bytes, count: int) -> list[bytes]:
     while at < len(body):
         size = int.from_bytes(body[at : at + 4], "big")
         record = body[at + 4 : at + 4 + size]
-        if len(record) != size:
+        if len(record) != size or at + 4 > len(body):
             raise ValueError("a record is cut short")
         records.append(record)
         at += 4 + size
@@ -252,7 +252,7 @@ class Journal(Reader):
         self._urgent = threading.Event()
         self._wake = threading.Event()
         self._closing = False
-        self._token = trio.lowlevel.current_trio_token()
+        self._token: trio.lowlevel.TrioToken | None = None
         self._thread: threading.Thread | None = None
 
     def begin(self, title: str = "") -> str:
@@ -274,6 +274,7 @@ class Journal(Reader):
         self.run = run
         self.appended = self.written = count
         self.lock.name(run)
+        self._token = trio.lowlevel.current_trio_token()
         if self._thread is None:
             self._thread = threading.Thread(target=self._write, name="journeyman-journal", daemon=True)
             self._thread.start()
@@ -368,6 +369,7 @@ class Journal(Reader):
     def _tell(self) -> None:
         # The host's loop may be gone by now, with nobody left who could wait.
         with contextlib.suppress(trio.RunFinishedError):
+            assert self._token is not None
             self._token.run_sync_soon(self._wake_waiters)
 
     def _wake_waiters(self) -> None:

@@ -142,8 +142,8 @@ def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -
     }
     bounds: list[tuple[float, BoundBy]] = [
         (_by_work(machine, ended), "work"),
-        (_by_path(machine, ended), "path"),
         (_by_claims(ended), "claims"),
+        (_by_path(machine, ended), "path"),  # behind the claims: an order that was added for one is in the path too
     ]
     return max(bounds, key=lambda bound: bound[0])
 

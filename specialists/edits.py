@@ -160,7 +160,7 @@ def _decode(data: bytes, language: str) -> tuple[str, str]:
         try:
             encoding = tokenize.detect_encoding(io.BytesIO(data).readline)[0]
         except (SyntaxError, LookupError) as error:
-            raise Broken(f"its encoding cannot be told: {error}") from None
+            raise Broken(f"not valid UTF-8, and no encoding that Python knows is declared ({error})") from None
     if encoding == "utf-8" and data.startswith(b"\xef\xbb\xbf"):
         encoding = "utf-8-sig"
     try:

@@ -1,0 +1,321 @@
+"""The command line, as a process in a real repository: documents, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Repo
+
+SOURCES = {f"src/m{number}.py": f"print({number})\n" for number in range(5)} | {
+    "src/none.py": "x = 1\n",
+    "README": "r\n",
+}
+REWRITE = ("--rewrite", "print($A)", "log.info($A)", "--language", "python")
+
+
+class Ended:
+    """A finished process."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def journeyman(*words: str, cwd: Path) -> Ended:
+    """Run the command; no traceback may ever be seen."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime", *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Ended(done)
+
+
+def test_a_refactor_from_the_first_word_to_the_landed_commit(repo: Repo, tmp_path: Path) -> None:
+    """A rewrite over a glob: every file in one state, totals that add up, nothing touched until `land`, then one commit."""
+    repo.commit(SOURCES)
+    report = tmp_path / "report.jsonl"
+    events = tmp_path / "events.jsonl"
+    done = journeyman(
+        "refactor", *REWRITE, "src/**", "--check", "git --version", "--check", f"{sys.executable} -c pass",
+        "--report", str(report), "--events", str(events), "--json", cwd=repo.path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    told = done.json
+    assert told["ok"]
+    assert told["files"] == {"files": 6, "changed": 5, "unchanged": 1, "skipped": 0, "failed": 0}
+    rows = [json.loads(line) for line in report.read_text().splitlines()]
+    assert [row["path"] for row in rows] == sorted(path for path in SOURCES if path.startswith("src/"))
+    assert len(told["tasks"]) == 5
+    assert {check["command"]: check["ok"] for check in told["checks"]} == {
+        "git --version": True,
+        f"{sys.executable} -c pass": True,
+    }
+    assert told["slowest_check"] in {check["command"] for check in told["checks"]}
+    kinds = [json.loads(line)["type"] for line in events.read_text().splitlines()]
+    assert kinds.count("started") == 5
+    assert kinds[0] == "opened"
+    assert kinds[-1] == "closed"
+    assert repo.git("status", "--porcelain") == ""
+    assert repo.show("HEAD", "src/m1.py") == b"print(1)\n"
+    run = told["run"]
+    assert "log.info(1)" in journeyman("diff", run, cwd=repo.path).out
+    assert journeyman("runs", "--json", cwd=repo.path).json[0]["state"] == "done"
+    shown = journeyman("show", run, cwd=repo.path)
+    assert "█" in shown.out
+    landed = journeyman("land", run, "--json", cwd=repo.path)
+    assert landed.code == 0, landed.err
+    assert repo.git("rev-parse", "HEAD") == landed.json["commit"]
+    assert (repo.path / "src/m1.py").read_text() == "log.info(1)\n"
+    assert journeyman("land", run, cwd=repo.path).code == 6
+    assert journeyman("gc", cwd=repo.path).code == 0
+    assert repo.git("for-each-ref", "refs/journeyman") == ""
+
+
+def test_a_dry_run_shows_the_diff_and_lands_nothing(repo: Repo) -> None:
+    """`--dry-run` prints what would change, even with `--land`."""
+    base = repo.commit(SOURCES)
+    done = journeyman("refactor", *REWRITE, "src/m1.py", "--dry-run", "--land", cwd=repo.path)
+    assert done.code == 0
+    assert "+log.info(1)" in done.out
+    assert repo.git("rev-parse", "HEAD") == base
+
+
+def test_exec_takes_an_argv_that_ends_with_a_semicolon(repo: Repo) -> None:
+    """`--exec ARGV... ;` runs a program on each file, and --land lands it; --split-by cuts the result."""
+    repo.commit({"a/x.txt": "b\na\n", "b/y.txt": "d\nc\n", "z.txt": "z\n"})
+    done = journeyman(
+        "refactor", "--exec", sys.executable, "-c", "import sys; p = sys.argv[1]; s = sorted(open(p)); open(p, 'w').writelines(s)",
+        "{file}", ";", "**/*.txt", "--land", "--split-by", "dir", "--json", cwd=repo.path,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert len(done.json["landed"]) == 2
+    assert (repo.path / "a/x.txt").read_text() == "a\nb\n"
+    assert done.json["files"]["unchanged"] == 1
+
+
+def test_a_red_check_lands_nothing_and_is_bisected(repo: Repo) -> None:
+    """Exit 4 with a red check; --bisect names the task, --drop takes it off the line and the rest is green."""
+    base = repo.commit({**SOURCES, "check.py": "import sys; sys.exit('log.info(3)' in open('src/m3.py').read())\n"})
+    words = ("refactor", *REWRITE, "src/**", "--check", f"{sys.executable} check.py", "--land", "--json")
+    done = journeyman(*words, cwd=repo.path)
+    assert done.code == 4
+    assert repo.git("rev-parse", "HEAD") == base
+    assert journeyman("land", done.json["run"], cwd=repo.path).code == 4
+    done = journeyman(*words, "--bisect", cwd=repo.path)
+    assert done.code == 4
+    assert done.json["culprit"] == "src/m3.py"
+    done = journeyman(*words, "--bisect", "--drop", cwd=repo.path)
+    assert done.json["dropped"] == ["src/m3.py"]
+    assert done.code == 3
+    assert repo.show(done.json["commit"], "src/m3.py") == b"print(3)\n"
+    assert repo.show(done.json["commit"], "src/m2.py") == b"log.info(2)\n"
+
+
+def test_what_failed_is_tried_again(repo: Repo) -> None:
+    """A failed file costs exit 3 and nothing else; `retry` runs what failed, with its input changed, and then all is done."""
+    repo.commit(SOURCES)
+    done = journeyman(
+        "refactor", "--exec", "false", "{file}", ";", "src/m1.py", "--json", cwd=repo.path
+    )  # fmt: skip
+    assert done.code == 3
+    run = done.json["run"]
+    again = journeyman("retry", run, "--edit", 'src/m1.py.exec=["true", "{file}"]', "--json", cwd=repo.path)
+    assert again.code == 0, again.out
+    assert again.json["tasks"]["src/m1.py"]["state"] == "done"
+    assert journeyman("retry", run, cwd=repo.path).code == 2
+
+
+PLAN = """
+[plan]
+name = "both"
+[[task]]
+id = "one"
+specialist = "service"
+writes = ["src/m1.py"]
+rewrite = { pattern = "print($A)", replace = "log($A)", language = "python" }
+[[task]]
+id = "two"
+specialist = "test"
+writes = ["src/"]
+exec = ["true"]
+"""
+
+
+def test_a_plan_is_foretold_and_run(repo: Repo, tmp_path: Path) -> None:
+    """`plan` shows levels, the conflict with its reason, and the verdict; `run` runs it."""
+    repo.commit(SOURCES)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    foretold = journeyman("plan", str(tmp_path / "plan.toml"), "--json", cwd=repo.path).json
+    assert foretold["levels"] == [["one"], ["two"]]
+    assert foretold["conflicts"][0]["reason"] == "`two` waits for `one`: both write src/m1.py"
+    assert foretold["pays"] is False
+    words = journeyman("plan", str(tmp_path / "plan.toml"), cwd=repo.path).out
+    assert "parallel will not pay" in words
+    done = journeyman("run", str(tmp_path / "plan.toml"), "--json", cwd=repo.path)
+    assert done.code == 0, done.out
+    assert set(done.json["tasks"]) == {"one", "two"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["refactor", "src/**"], 2, "say how"),
+        (["refactor", "--rewrite", "a", "b", "src/**"], 2, "--rewrite needs --language"),
+        (["refactor", "--rewrite", "a", "b", "--language", "klingon", "src/**"], 2, "no language 'klingon'"),
+        (["refactor", "--codemod", "no.Such", "src/**"], 2, "no codemod 'no.Such'"),
+        (["refactor", *REWRITE, "nothing/**"], 2, "matches no tracked file"),
+        (["refactor", *REWRITE, "../x"], 2, "leads out of the repository"),
+        (["refactor", *REWRITE, ".git/config"], 2, "git's own folder"),
+        (["refactor", *REWRITE], 2, "there are no PATHS"),
+        (["refactor", *REWRITE, "src/**", "--base", "--all"], 2, "base"),
+        (["refactor", *REWRITE, "src/**", "--base", "nope"], 2, "no commit"),
+        (["refactor", *REWRITE, "src/**", "--passes", "11"], 2, "--passes"),
+        (["refactor", *REWRITE, "src/**", "--ok-exit", "x"], 2, "--ok-exit"),
+        (["refactor", *REWRITE, "src/**", "--specialist", "nobody"], 2, "no specialist 'nobody'"),
+        (["refactor", *REWRITE, "src/**", "--instances", "0"], 2, "0"),
+        (["refactor", "--exec", "true", "src/**"], 2, "lone ';'"),
+        (["refactor", "--exec", ";", "src/**"], 2, "no program"),
+        (["refactor", "--goal", "do it", "src/m1.py"], 2, "no way"),
+        (["refactor", *REWRITE, "--codemod", "x.Y", "src/**"], 2, "give one way"),
+        (["run", "missing.toml"], 2, "no such file"),
+        (["plan", "src"], 2, "folder"),
+        (["show", "r9"], 2, "no run 'r9'"),
+        (["land", "r9"], 2, "no run"),
+        (["resume", "r9"], 2, "no run"),
+        (["nonsense"], 2, "nonsense"),
+        (["runs", "--repo", "/nonexistent"], 2, "no such folder"),
+    ],
+)
+def test_bad_input_has_one_clear_message(repo: Repo, words: list[str], code: int, message: str) -> None:
+    """Every wrong input ends with its code and a line that says what is wrong; nothing is started; --json says it too."""
+    repo.commit(SOURCES)
+    done = journeyman(*words, cwd=repo.path)
+    assert done.code == code, done.err
+    assert message in done.err
+    as_json = journeyman(*words, "--json", cwd=repo.path)
+    if words[0] not in ("nonsense",) and words[-2:-1] != ["--base"] and "lone" not in message:
+        assert as_json.json["exit"] == code
+    assert repo.git("for-each-ref", "refs/journeyman") == ""
+
+
+def test_changed_targets_are_refused_unless_told(repo: Repo) -> None:
+    """A target with uncommitted changes is refused (6) by name; with --ignore-dirty the committed version is used, and said."""
+    repo.commit(SOURCES)
+    repo.write({"src/m1.py": "print('mine')\n"})
+    done = journeyman("refactor", *REWRITE, "src/**", cwd=repo.path)
+    assert done.code == 6
+    assert "src/m1.py" in done.err
+    done = journeyman("refactor", *REWRITE, "src/**", "--ignore-dirty", cwd=repo.path)
+    assert done.code == 0
+    assert "committed versions" in done.err
+    assert (repo.path / "src/m1.py").read_text() == "print('mine')\n"
+
+
+def test_together_lands_all_or_none(repo: Repo) -> None:
+    """With --together one failed file keeps everything off the branch."""
+    base = repo.commit({**SOURCES, "src/bad.py": "def f(:\n    print(1)\n"})
+    done = journeyman("refactor", *REWRITE, "src/**", "--together", "--land", "--json", cwd=repo.path)
+    assert done.code == 3
+    assert done.json["files"]["failed"] == 1
+    assert repo.git("rev-parse", "HEAD") == base
+
+
+def test_ctrl_c_drains_and_the_run_is_resumed(repo: Repo) -> None:
+    """Ctrl-C once: what runs ends and is kept, exit 130; `resume` does the rest, with one commit a task in the end."""
+    repo.commit({f"f{number}.txt": f"{number}\n" for number in range(8)})
+    code = "import sys, time; time.sleep(0.6); open(sys.argv[1], 'a').write('x')"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", "refactor", "--exec", sys.executable, "-c", code, "{file}", ";", "*.txt", "--instances", "2"],
+        cwd=repo.path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith("done"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 130, rest
+    listed = journeyman("runs", "--json", cwd=repo.path).json
+    assert listed[0]["state"] == "interrupted"
+    done = journeyman("resume", "r1", "--json", cwd=repo.path)
+    assert done.code == 0, done.out + done.err
+    assert repo.git("rev-list", "--count", f"main..{done.json['commit']}") == "8"
+    for number in range(8):
+        assert repo.show(done.json["commit"], f"f{number}.txt") == f"{number}\nx".encode()
+
+
+def test_a_killed_run_is_resumed_to_the_same_tree(repo: Repo) -> None:
+    """kill -9 in the middle, then `resume` from another process: every task once, the tree as of an undisturbed run."""
+    repo.commit({f"f{number}.txt": f"{number}\n" for number in range(6)})
+    code = "import sys, time; time.sleep(0.3); open(sys.argv[1], 'a').write('x')"
+    words = ["refactor", "--exec", sys.executable, "-c", code, "{file}", ";", "*.txt", "--instances", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", *words], cwd=repo.path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.rstrip().endswith("done"):
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    process.stderr.close()
+    process.wait()
+    assert journeyman("runs", "--json", cwd=repo.path).json[0]["state"] == "interrupted"
+    done = journeyman("resume", "r1", "--json", cwd=repo.path)
+    assert done.code == 0, done.out + done.err
+    assert repo.git("rev-list", "--count", f"main..{done.json['commit']}") == "6"
+    undisturbed = journeyman(*words, "--json", cwd=repo.path).json["commit"]
+    assert repo.git("rev-parse", f"{undisturbed}^{{tree}}") == repo.git("rev-parse", f"{done.json['commit']}^{{tree}}")
+
+
+def test_the_demo_is_green_from_end_to_end(tmp_path: Path) -> None:
+    """The shipped example: three specialists, dependencies, an added order, a steal, green checks, landed; red before."""
+    done = journeyman("demo", "--keep", str(tmp_path / "shop"), "--json", cwd=tmp_path)
+    assert done.code == 0, done.out + done.err
+    told = done.json
+    assert told["ok"]
+    assert {task["specialist"] for task in told["tasks"].values()} == {"interface", "service", "test"}
+    assert told["steals"] >= 1
+    assert all(check["ok"] for check in told["checks"])
+    assert len(told["landed"]) == 1
+    shop = Repo.__new__(Repo)
+    shop.path = tmp_path / "shop"
+    shop.git("checkout", "-q", "HEAD~1")
+    before = subprocess.run(
+        [sys.executable, "-m", "unittest", "-q", "tests.test_migration"],
+        cwd=shop.path,
+        capture_output=True,
+        check=False,
+    )
+    assert before.returncode != 0
+
+
+def test_doctor_and_completion(repo: Repo) -> None:
+    """`doctor` finds all in order and recommends instances; each shell gets a script."""
+    repo.commit(SOURCES)
+    told = journeyman("doctor", "--json", cwd=repo.path).json
+    assert {one["what"] for one in told["findings"]} >= {"git", "python", "journal", "space"}
+    assert told["advice"]["commands"] >= 1
+    for shell in ("bash", "zsh", "fish"):
+        assert "journeyman" in journeyman("completion", shell, cwd=repo.path).out
+
+
+def test_show_tells_a_tasks_story_and_writes_a_trace(repo: Repo, tmp_path: Path) -> None:
+    """`show RUN TASK` tells what happened to it; `--trace` writes what Perfetto opens."""
+    repo.commit(SOURCES)
+    run = journeyman("refactor", *REWRITE, "src/**", "--json", cwd=repo.path).json["run"]
+    story = journeyman("show", run, "src/m1.py", "--json", cwd=repo.path).json["story"]
+    assert [row["type"] for row in story][:2] == ["submitted", "started"]
+    assert journeyman("show", run, "--trace", str(tmp_path / "t.json"), cwd=repo.path).code == 0
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert sum(event["ph"] == "X" for event in events) == 5

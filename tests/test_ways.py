@@ -1,0 +1,255 @@
+"""The ways of working: rewrites, codemods and commands, against the tools they stand for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from conftest import Repo
+
+from runtime import Codemod, Plan, Rewrite, RunReport, Runtime, Task
+from runtime.errors import BadInput
+from specialists import BUILTIN, Ways, by_path
+from specialists import edits as edit
+
+BIN = Path(sys.executable).parent
+
+REWRITES = [
+    ("python", "print($A)", "log.info($A)", "def f():\n    print(1)\n    print(\n        a,\n    )\nprint(print(2))\n"),
+    ("python", "foo($$$ARGS)", "bar(\n    $$$ARGS\n)", "def f():\n        foo(1,\n            2)\n\nfoo()\nfoo([\n  1,\n\n  2])\n"),
+    ("python", "$X = $Y", "$Y\n$X: int = (\n        $Y)", "class A:\n    def f(self):\n        x = [\n            1,\n          2,\n        ]\n"),
+    ("python", "print($A)", "é($A)", "x='ü'; print('é\\n')\nprint(\"\"\"a\n  b\n\"\"\")\n"),
+    ("typescript", "console.log($$$A)", "logger.debug($$$A)", "function f() {\n  console.log('a', {\n    b: 1,\n  });\n  console.log();\n}\n"),
+    ("tsx", "var $A = $B", "const $A = $B", "var x = <div>\n  <p/>\n</div>;\nfunction a(){ var y = 1; var z = 2 }\n"),
+    ("go", "fmt.Println($A)", "log.Print($A)", "package m\nfunc f() {\n\tfmt.Println(1)\n}\n"),
+    ("python", "old($A, $B)", "new($B, $A)", "old(old(1, 2), 3)\r\nx = old(a,\r\n  b)\r\n"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("language", "pattern", "replace", "source"), REWRITES)
+def test_a_rewrite_is_the_programs(language: str, pattern: str, replace: str, source: str, tmp_path: Path) -> None:
+    """Our rewrite gives the very text that the ast-grep program writes with `--update-all`."""
+    file = tmp_path / f"a.{edit.EXTENSIONS[language][0]}"
+    file.write_bytes(source.encode())
+    words = [BIN / "ast-grep", "run", "-p", pattern, "-r", replace, "-l", language, "--update-all", str(tmp_path)]
+    assert subprocess.run(words, capture_output=True, check=False).returncode in (0, 1)  # 1: nothing matches
+    assert edit.rewrite_text(source, pattern, replace, language).encode() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("print($A)", ["print"]),
+        ("$A.assertEquals($$$B)", ["assertEquals"]),
+        ("$A + $B", []),
+        ("foo(bar, $X)", ["foo", "bar"]),
+    ],
+)
+def test_what_a_match_must_contain(pattern: str, words: list[str]) -> None:
+    """The words by which files are passed over come from the pattern, its variables left out."""
+    assert edit.needles(pattern) == tuple(word.encode() for word in words)
+
+
+@pytest.mark.parametrize(
+    ("data", "state", "why"),
+    [
+        (b"print(1)\n", "changed", ""),
+        (b"\xef\xbb\xbfprint(1)\r\n", "changed", ""),
+        (b"# -*- coding: latin-1 -*-\nprint('\xe9')\n", "changed", ""),
+        (b"print('\xe9')\n", "failed", "UTF-8"),
+        (b"print(1\n", "unchanged", ""),
+        (b"def f(:\n    print(1)\n", "failed", "does not parse"),
+        (b"x = 1\n", "unchanged", ""),
+    ],
+)
+def test_oddly_encoded_and_broken_files_are_told_of(data: bytes, state: str, why: str) -> None:
+    """A file is decoded as it says, its encoding, mark and line ends kept; what cannot be decoded or parsed is left alone."""
+    rewriter = edit.rewriter("a.py", "print($A)", "log($A)", "python")
+    found, words, new, _ = edit.apply("a.py", data, rewriter, "python", 1)
+    assert (found, why in words) == (state, True), words
+    if state == "changed":
+        assert new == data.replace(b"print", b"log")
+
+
+def test_an_edit_that_breaks_a_file_is_refused() -> None:
+    """A replacement that does not parse any more leaves the file as it was."""
+    rewriter = edit.rewriter("a.py", "print($A)", "log($A", "python")
+    state, why, new, _ = edit.apply("a.py", b"print(1)\n", rewriter, "python", 1)
+    assert state == "failed"
+    assert new is None
+    assert "broke it" in why
+
+
+def test_passes_go_on_until_nothing_changes() -> None:
+    """One pass by default, telling that another would change more; `fixpoint` goes to the end, at ten at most."""
+    rewriter = edit.rewriter("a.py", "f(g($A))", "g(f($A))", "python")
+    data = b"f(g(g(g(1))))\n"
+    assert edit.apply("a.py", data, rewriter, "python", 1, look_ahead=True)[2:] == (b"g(f(g(g(1))))\n", True)
+    assert edit.apply("a.py", data, rewriter, "python", 0, look_ahead=True)[2:] == (b"g(g(g(f(1))))\n", False)
+
+
+def test_codemods_are_found_by_their_names(tmp_path: Path) -> None:
+    """LibCST's own commands, the user's own file, and clear words for what there is not."""
+    (tmp_path / "own.py").write_text("def up(path, data):\n    return data.upper()\n")
+    assert edit.find_codemod("convert_format_to_fstring.ConvertFormatStringCommand", str(tmp_path))
+    assert edit.find_codemod("convert_format_string_command.ConvertFormatStringCommand", str(tmp_path))
+    assert edit.find_codemod("own.py:up", str(tmp_path))("a", b"x") == b"X"
+    for name, words in (
+        ("nope.Nope", "no codemod"),
+        ("own.py:down", "no 'down'"),
+        ("gone.py:x", "no codemod file"),
+        ("x", "module.Class"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            edit.find_codemod(name, str(tmp_path))
+
+
+async def _run(repo: Repo, tasks: list[Task], **options: Any) -> RunReport:
+    async with (
+        Ways(2, str(repo.path)) as ways,
+        Runtime(ways.equip(BUILTIN), repo=repo.path, backoff_s=0.01, **options) as rt,
+    ):
+        return await rt.run(Plan(tasks))
+
+
+SOURCES = {
+    "src/a.py": 'def a(x):\n    return "{} and {}".format(x, x)\n',
+    "src/b.py": 'print("b {}".format(1))\n',
+    "src/c.py": "c = 1\n",
+}
+
+
+async def test_a_codemod_is_libcsts(repo: Repo, tmp_path: Path) -> None:
+    """Files come out byte for byte as LibCST's own tool writes them, one commit a changed file."""
+    repo.commit(SOURCES)
+    name = "convert_format_to_fstring.ConvertFormatStringCommand"
+    tasks = [Task(path, "service", writes=(path,), codemod=Codemod(name)) for path in SOURCES]
+    report = await _run(repo, tasks)
+    assert report.ok
+    assert [report.tasks[path].result["files"][path]["state"] for path in SOURCES] == [
+        "changed",
+        "changed",
+        "unchanged",
+    ]
+    other = Repo(tmp_path / "other")
+    other.commit(SOURCES)
+    subprocess.run(
+        [sys.executable, "-m", "libcst.tool", "codemod", "--no-format", name, "src"],
+        cwd=other.path,
+        check=True,
+        capture_output=True,
+    )
+    for path in SOURCES:
+        assert repo.show(report.commit or "", path) == (other.path / path).read_bytes()
+    assert len(repo.git("rev-list", f"main..{report.commit}").splitlines()) == 2
+
+
+async def test_a_killed_worker_costs_a_retry_and_no_file(repo: Repo) -> None:
+    """A codemod whose process is shot is tried again in another; every file ends as it should."""
+    (repo.path / "tools").mkdir()
+    marker = repo.path.parent / "shot"
+    repo.commit(
+        {
+            **{f"m{number}.py": "x = 1\n" for number in range(6)},
+            "tools/mod.py": "import os, pathlib, signal\n\ndef edit(path, data):\n"
+            f"    marker = pathlib.Path({str(marker)!r})\n"
+            "    if path == 'm3.py' and not marker.exists():\n        marker.touch(); os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return data + b'y = 2\\n'\n",
+        }
+    )
+    tasks = [Task(f"m{n}", "service", writes=(f"m{n}.py",), codemod=Codemod("tools/mod.py:edit")) for n in range(6)]
+    report = await _run(repo, tasks)
+    assert report.ok
+    assert marker.exists()
+    assert report.tasks["m3"].attempts == 2
+    for number in range(6):
+        assert repo.show(report.commit or "", f"m{number}.py") == b"x = 1\ny = 2\n"
+
+
+async def test_a_command_is_judged_by_the_bytes_it_leaves(repo: Repo) -> None:
+    """Batches go through the program; the file it fails on is found and restored, the others are kept; the environment has no
+    keys in it."""
+    os.environ["ANTHROPIC_API_KEY"] = "canary"
+    try:
+        script = (
+            "import os, sys\nassert 'ANTHROPIC_API_KEY' not in os.environ\n"
+            "for name in sys.argv[1:]:\n    text = open(name).read()\n    open(name, 'w').write(text + 'touched')\n"
+            "    if 'bad' in text: sys.exit(3)\n"
+        )
+        files = {f"d/f{number}.txt": "good\n" for number in range(11)} | {"d/f5.txt": "bad\n"}
+        repo.commit({**files, "tool.py": script})
+        task = Task("t", "service", writes=("d/",), exec=(sys.executable, "tool.py", "{files}"))
+        report = await _run(repo, [task])
+    finally:
+        del os.environ["ANTHROPIC_API_KEY"]
+    states = {path: row["state"] for path, row in report.tasks["t"].result["files"].items()}
+    assert states == {**dict.fromkeys(files, "changed"), "d/f5.txt": "failed"}
+    assert repo.show(report.commit or "", "d/f5.txt") == b"bad\n"
+    assert repo.show(report.commit or "", "d/f6.txt") == b"good\ntouched"
+
+
+async def test_commands_that_stray_or_are_missing_fail(repo: Repo) -> None:
+    """A program that writes outside the claims is refused with the paths; one that does not exist is named."""
+    repo.commit({"a.txt": "a", "b.txt": "b"})
+    stray = Task("stray", "service", writes=("a.txt",), exec=(sys.executable, "-c", "open('b.txt', 'w').write('x')"))
+    gone = Task("gone", "service", writes=("b.txt",), exec=("no-such-program", "{file}"))
+    report = await _run(repo, [stray, gone])
+    assert "outside its claims" in (report.tasks["stray"].error or "")
+    assert "b.txt" in (report.tasks["stray"].error or "")
+    assert "no such program" in (report.tasks["gone"].error or "")
+    assert report.commit == report.base
+
+
+async def test_no_child_outlives_a_cancelled_command(repo: Repo) -> None:
+    """A program that is stopped takes the children it left in the background with it."""
+    repo.commit({"a.txt": "a"})
+    mark = repo.path.parent / "pid"
+    code = (
+        "import subprocess, sys, pathlib, time; p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+        f"pathlib.Path({str(mark)!r}).write_text(str(p.pid)); time.sleep(60)"
+    )
+    task = Task("t", "service", writes=("a.txt",), exec=(sys.executable, "-c", code), timeout_s=2.0, attempts=1)
+    report = await _run(repo, [task])
+    assert "longer than 2 s" in (report.tasks["t"].error or "")
+    pid = int(mark.read_text())
+    with trio.fail_after(5):
+        while _alive(pid):
+            await trio.lowlevel.checkpoint()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_rewrite_through_the_runtime_is_the_same_with_any_number_of_instances(repo: Repo) -> None:
+    """One, two and eight instances give the same tree."""
+    repo.commit({f"p{number}.py": f"print({number})\n" for number in range(12)})
+    trees = set()
+    for count in (1, 2, 8):
+        tasks = [
+            Task(f"t{n}", "service", writes=(f"p{n}.py",), rewrite=Rewrite("print($A)", "log($A)", "python"))
+            for n in range(12)
+        ]
+        report = await _run(repo, tasks, max_instances=count)
+        trees.add(repo.git("rev-parse", f"{report.commit}^{{tree}}"))
+    assert len(trees) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("src/components/Card.tsx", "interface"), ("api/users.py", "service"), ("tests/test_users.py", "test"),
+        ("src/Card.test.tsx", "test"), ("lib/x_test.go", "test"), ("styles/a.css", "interface"), ("Makefile", "service"),
+    ],
+)  # fmt: skip
+def test_specialists_are_chosen_by_path(path: str, name: str) -> None:
+    """Tests before the interface before services."""
+    assert by_path(path) == name
