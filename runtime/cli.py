@@ -15,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,14 @@ import click
 import msgspec
 import trio
 
-from specialists import by_path, known_languages
+from specialists import by_path, codemod_problem, known_languages
 
 from . import crew as crews
 from . import doctor as doctors
 from . import refactor as refactors
 from . import runs as past_runs
 from . import trace
+from .claims import problem_with
 from .config import Config, load_config
 from .core import plan as plans
 from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Specialist
@@ -66,12 +68,20 @@ class Place:
     @classmethod
     def open(cls, path: str) -> Place:
         repository = Repository.open(path)
-        config = load_config(repository.work_tree)
+        config = load_config(repository.work_tree, user_config())
+        for note in config.notes:
+            say(note)
         return cls(repository, config, crews.specialists(config, repository.work_tree))
 
     def choose(self, files: Sequence[str]) -> str:
         """The specialist for a task that names none."""
         return by_path(files[0], self.specialists) if files else "service"
+
+
+def user_config() -> Path:
+    """The user's own configuration, below every project's."""
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "journeyman" / "config.toml"
 
 
 def say(text: str = "") -> None:
@@ -142,16 +152,25 @@ def run(
     place = Place.open(repo)
     if resume_run:
         return _go_on(place, as_json, flags, resume=resume_run)
-    plan = _configured(load_plan(plan_file, place.choose), place.config)
+    plan = _load(place, plan_file)
     if base:
         plan = attrs.evolve(plan, base=base)
-    checked(plan, _equipped(place), place.repository, plan_file)
+    checked(plan, place.specialists, place.repository, plan_file)
     outcome = trio.run(execute, plan, place.specialists, place.repository, _options(flags, dry_run, as_json))
     return _finish(place, outcome, as_json, dry_run)
 
 
-def _equipped(place: Place) -> list[Specialist]:
-    return place.specialists
+def _load(place: Place, plan_file: str | Path) -> Plan:
+    """A plan file, checked as a file and as a graph in one go, with what it leaves open from the configuration."""
+    root = str(place.repository.work_tree)
+    check = partial(
+        plans.problems,
+        specialists={one.name: one for one in place.specialists},
+        languages=known_languages(),
+        path_problem=problem_with,
+        codemod_problem=codemod_problem(root),
+    )
+    return _configured(load_plan(plan_file, place.choose, check=check), place.config)
 
 
 def _configured(plan: Plan, config: Config) -> Plan:
@@ -459,7 +478,7 @@ def demo(repo: str, as_json: bool, keep: str, **flags: Any) -> int:
     if not as_json:
         say(f"the shop is in {folder}; its plan is plan.toml\n")
     place = Place.open(str(folder))
-    plan = _configured(load_plan(folder / "plan.toml", place.choose), place.config)
+    plan = _load(place, folder / "plan.toml")
     checked(plan, place.specialists, place.repository, "plan.toml")
     options = attrs.evolve(_options(flags, False, as_json), land=True)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
@@ -492,11 +511,12 @@ def _make_shop(folder: Path) -> None:
 def plan(plan_file: str, repo: str, as_json: bool) -> int:
     """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
     place = Place.open(repo)
-    loaded = _configured(load_plan(plan_file, place.choose), place.config)
+    loaded = _load(place, plan_file)
     prepared = checked(loaded, place.specialists, place.repository, plan_file)
     estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
     caps = {one.name: one.instances for one in place.specialists}
-    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances)
+    helps = {one.name: one.helps for one in place.specialists}
+    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances, helps)
     rows = plans.levels(loaded.tasks, prepared.orders)
     told = {
         "name": loaded.name,

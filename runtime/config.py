@@ -1,7 +1,7 @@
-"""The project's configuration: `journeyman.toml`, or `[tool.journeyman]` in `pyproject.toml`.
+"""A project's configuration: `journeyman.toml`, or `[tool.journeyman]` in `pyproject.toml`, over a user's own file.
 
 Knows fields and types; specialists' handlers are named, not loaded. Credentials and endpoints are never taken from a repository:
-whoever can change a file there could redirect or read them.
+whoever can change a file there could read or redirect them. A user's own file may hold them; they are left to whoever needs them.
 """
 
 from __future__ import annotations
@@ -15,29 +15,37 @@ from typing import Any, Final
 import attrs
 
 from .errors import BadInput
-from .planfile import fits, kind_of
+from .planfile import cannot_be_kept, fits, kind_of, no_such_field
+
+_WHOLE: Final = "a whole number"
+_NUMBER: Final = "a number"
+_TEXT: Final = "text"
+_TEXTS: Final = "a list of texts"
+_TABLE: Final = "a table"
+_MOST: Final = 1000  # instances; the runtime takes no more
+_SIZE_LIMIT_BYTES: Final = 1024 * 1024
 
 _FIELDS: Final[Mapping[str, str]] = {
-    "instances": "a whole number",
-    "max_instances": "a whole number",
-    "checks": "a list of texts",
-    "setup": "text",
-    "setup_timeout_s": "a number",
-    "claims": "text",
-    "on_failure": "text",
-    "exclude": "a list of texts",
-    "format": "a list of texts",
-    "specialists": "a table",
+    "instances": _WHOLE,
+    "max_instances": _WHOLE,
+    "checks": _TEXTS,
+    "setup": _TEXT,
+    "setup_timeout_s": _NUMBER,
+    "claims": _TEXT,
+    "on_failure": _TEXT,
+    "exclude": _TEXTS,
+    "format": _TEXTS,
+    "specialists": _TABLE,
 }
 _SPECIALIST: Final[Mapping[str, str]] = {
-    "instances": "a whole number",
-    "min_instances": "a whole number",
-    "helps": "a list of texts",
-    "writes": "a list of texts",
-    "prompt": "text",
-    "checks": "a list of texts",
-    "handler": "text",
-    "isolation": "text",
+    "instances": _WHOLE,
+    "min_instances": _WHOLE,
+    "helps": _TEXTS,
+    "writes": _TEXTS,
+    "prompt": _TEXT,
+    "checks": _TEXTS,
+    "handler": _TEXT,
+    "isolation": _TEXT,
 }
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "claims": ("strict", "grow"),
@@ -45,13 +53,18 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "isolation": ("overlay", "worktree"),
 }
 _SECRET: Final = re.compile(
-    r"key|token|secret|password|credential|base_url|endpoint|proxy|^env$|anthropic", re.IGNORECASE
+    r"key|token|secret|password|credential|^auth(?!or)|url|endpoint|proxy|^env|environment|anthropic", re.IGNORECASE
 )
+_HANDLER: Final = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[A-Za-z_]\w*")
 
 
 @attrs.frozen
 class Config:
-    """What a project sets; absent fields are None or empty. `specialists` is `{name: {field: value}}`, checked."""
+    """What a project sets; absent fields are None or empty. `specialists` is `{name: {field: value}}`, checked.
+
+    `setup_timeout_s` is seconds. `source` names the file it came from, empty when there was none; `notes` are sentences a
+    person should be told.
+    """
 
     instances: int | None = None
     max_instances: int = 20
@@ -64,60 +77,151 @@ class Config:
     format: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     specialists: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
-def load_config(root: Path) -> Config:
-    """The configuration in a repository's top folder. Raises BadInput with every problem."""
-    own, shared = root / "journeyman.toml", root / "pyproject.toml"
-    if own.is_file():
-        return _checked(_parse(own), str(own))
-    if shared.is_file():
-        table = _parse(shared).get("tool", {}).get("journeyman")
-        if table is not None:
-            return _checked(table, f"{shared}: tool.journeyman")
-    return Config()
+def load_config(root: Path, user_config: Path | None = None) -> Config:
+    """The configuration in a repository's top folder, over the one in the file `user_config` if that exists.
 
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{path}: not TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: it cannot be read: {error}") from None
-
-
-def _checked(table: Any, origin: str) -> Config:
+    The repository's fields win, for each specialist field by field. Raises BadInput with every problem of both files.
+    """
     problems: list[str] = []
-    fields = _fields(table, _FIELDS, origin, problems)
-    specialists = {}
-    for name, row in fields.pop("specialists", {}).items():
-        specialists[name] = _fields(row, _SPECIALIST, f"{origin}: specialists.{name}", problems)
+    fields: dict[str, Any] = {}
+    if user_config is not None and user_config.is_file():
+        fields = _read(user_config, (), problems, personal=True)
+    own, shared = root / "journeyman.toml", root / "pyproject.toml"
+    notes: tuple[str, ...] = ()
+    source = ""
+    if own.is_file():
+        source = str(own)
+        project = _read(own, (), problems)
+        if shared.is_file() and _has_section(shared):
+            notes = (f"{own} is used; [tool.journeyman] in {shared} is not",)
+    else:
+        project = _read(shared, ("tool", "journeyman"), problems) if shared.is_file() else {}
+        source = f"{shared}: tool.journeyman" if project else ""
     if problems:
         raise BadInput(problems)
-    return Config(**fields, specialists=specialists, source=origin)
+    specialists = _merged(fields.pop("specialists", {}), project.pop("specialists", {}))
+    return Config(**{**fields, **project}, specialists=specialists, source=source, notes=notes)
 
 
-def _fields(table: Any, known: Mapping[str, str], where: str, problems: list[str]) -> dict[str, Any]:
-    if not isinstance(table, dict):
-        problems.append(f"{where}: it must be a table, not {kind_of(table)}")
+def _merged(
+    below: Mapping[str, Mapping[str, Any]], above: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    return {name: {**below.get(name, {}), **above.get(name, {})} for name in (*below, *above)}
+
+
+def _has_section(path: Path) -> bool:
+    """Whether a pyproject.toml that is not used would have been; what else is in it, or wrong with it, is not ours."""
+    try:
+        return "journeyman" in tomllib.loads(path.read_text("utf-8")).get("tool", {})
+    except (OSError, ValueError, RecursionError, AttributeError):
+        return False
+
+
+def _read(path: Path, inside: tuple[str, ...], problems: list[str], *, personal: bool = False) -> dict[str, Any]:
+    """The sound fields of a file's table; what is wrong goes to `problems`."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_SIZE_LIMIT_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+        table: Any = tomllib.loads(text) if len(raw) <= _SIZE_LIMIT_BYTES else None
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        problems.append(f"{path}{f':{line[1]}' if line else ''}: not TOML: {error}")
         return {}
-    found = {}
-    for name, value in table.items():
-        if name not in known and _SECRET.search(name):
-            problems.append(
-                f"{where}: {name}: credentials and endpoints are taken from your environment only, never from a repository"
-            )
-        elif name not in known:
-            problems.append(f"{where}: there is no field {name!r}; known are: {', '.join(known)}")
-        elif not fits(value, known[name]):
-            problems.append(f"{where}: {name}: it must be {known[name]}, not {kind_of(value)}")
-        elif name in _CHOICES and value not in _CHOICES[name]:
-            problems.append(f"{where}: {name}: {value!r} is not one of {', '.join(_CHOICES[name])}")
-        elif known[name] == "a whole number" and value < (0 if name == "min_instances" else 1):
-            problems.append(f"{where}: {name}: {value} is too small")
-        elif known[name] == "a number" and not 0 < value < float("inf"):
-            problems.append(f"{where}: {name}: {value} is not a number of seconds above 0")
-        else:
-            found[name] = value
-    return found
+    except UnicodeDecodeError as error:
+        line_number = raw[: error.start].count(b"\n") + 1
+        problems.append(f"{path}:{line_number}: it is not UTF-8 (byte {error.start})")
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        problems.append(f"{path}: it cannot be read: {error}")
+        return {}
+    if table is None:
+        problems.append(f"{path}: it has more than {_SIZE_LIMIT_BYTES // 2**20} MiB; a configuration is smaller")
+        return {}
+    for name in inside:
+        table = table.get(name, {}) if isinstance(table, dict) else {}
+    return _Checker(str(path), text, inside, personal, problems).fields(table)
+
+
+@attrs.define
+class _Checker:
+    """Tells what is wrong with one file's table, with the lines of its fields where they stand at the beginning of one."""
+
+    origin: str
+    text: str
+    inside: tuple[str, ...]
+    personal: bool  # the user's own file: credentials may stand in it, and are not looked at
+    problems: list[str]
+
+    def fields(self, table: Any) -> dict[str, Any]:
+        found = self._table(table, _FIELDS, self.inside)
+        rows = found.get("specialists", {})
+        sound = {}
+        for name, row in rows.items():
+            if name != name.strip() or not name or not name.isprintable():
+                self._say((*self.inside, "specialists"), f"{name!r} is no name for a specialist")
+            sound[name] = self._table(row, _SPECIALIST, (*self.inside, "specialists", name))
+        if rows:
+            found["specialists"] = sound
+        return found
+
+    def _table(self, table: Any, known: Mapping[str, str], inside: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(table, dict):
+            self._say(inside, f"it must be a table, not {kind_of(table)}")
+            return {}
+        found = {}
+        for name, value in table.items():
+            wrong = _unknown(name, known) if name not in known else _wrong(name, value, known[name])
+            if name not in known and self.personal and _SECRET.search(name):
+                continue
+            if wrong is None:
+                found[name] = value
+            else:
+                self._say((*inside, name), wrong)
+        return found
+
+    def _say(self, place: tuple[str, ...], words: str) -> None:
+        line = self._line(place)
+        field = ".".join(place) or "all of it"
+        self.problems.append(f"{self.origin}{f':{line}' if line else ''}: {field}: {words}")
+
+    def _line(self, place: tuple[str, ...]) -> int | None:
+        section: tuple[str, ...] = ()
+        for number, line in enumerate(self.text.splitlines(), 1):
+            header = re.match(r"""\s*\[\s*([^\[\]#]+?)\s*\]""", line)
+            key = None if header else re.match(r"""\s*["']?([\w.-]+)["']?\s*=""", line)
+            if header:
+                section = tuple(part.strip(" \"'") for part in header[1].split("."))
+            if (header and section == place) or (key and (*section, *key[1].split(".")) == place):
+                return number
+        return None
+
+
+def _unknown(name: str, known: Mapping[str, str]) -> str:
+    if _SECRET.search(name):
+        return "credentials and endpoints are taken from your own environment only, never from a repository"
+    return no_such_field(name, known)
+
+
+def _wrong(name: str, value: Any, want: str) -> str | None:
+    """What is wrong with a field's value, or None."""
+    if not fits(value, want):
+        return f"it must be {want}, not {kind_of(value)}"
+    wrong = cannot_be_kept(value)
+    if wrong:
+        return wrong
+    if name in _CHOICES and value not in _CHOICES[name]:
+        return f"{value!r} is not one of {', '.join(_CHOICES[name])}"
+    least = 0 if name == "min_instances" else 1
+    if want == _WHOLE and not least <= value <= _MOST:
+        return f"{value} is not from {least} to {_MOST}"
+    if want == _NUMBER and value <= 0:
+        return f"{value} is not a number of seconds above 0"
+    if want == _TEXTS and not all(one.strip() for one in value):
+        return "one of them is empty"
+    if name == "handler" and not _HANDLER.fullmatch(value):
+        return f"{value!r} is not of the form module:function or file.py:function"
+    return None
