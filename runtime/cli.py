@@ -6,7 +6,6 @@ standard error.
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import shutil
@@ -15,27 +14,20 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
 import attrs
 import click
-import msgspec
 import trio
 
-from specialists import by_path, codemod_problem, known_languages
+from specialists import known_languages
 
-from . import crew as crews
-from . import doctor as doctors
+from . import looking
 from . import refactor as refactors
 from . import runs as past_runs
-from . import trace
-from .claims import problem_with
-from .config import Config, load_config
-from .core import plan as plans
-from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Specialist
+from .core.task import FIXPOINT, Codemod, Rewrite
 from .errors import BadInput, Bug, JourneymanError
 from .execution import (
     EXIT_BAD_INPUT,
@@ -50,56 +42,11 @@ from .execution import (
     execute,
 )
 from .git import Repository
-from .planfile import load as load_plan
 from .progress import clock
 from .report import RunReport
+from .terminal import Place, common, load, put, say
 
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
-
-
-@attrs.define
-class Place:
-    """The repository a verb works in, with its configuration and specialists."""
-
-    repository: Repository
-    config: Config
-    specialists: list[Specialist]
-
-    @classmethod
-    def open(cls, path: str) -> Place:
-        repository = Repository.open(path)
-        config = load_config(repository.work_tree, user_config())
-        for note in config.notes:
-            say(note)
-        return cls(repository, config, crews.specialists(config, repository.work_tree))
-
-    def choose(self, files: Sequence[str]) -> str:
-        """The specialist for a task that names none."""
-        return by_path(files[0], self.specialists) if files else "service"
-
-
-def user_config() -> Path:
-    """The user's own configuration, below every project's."""
-    base = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(base) if base else Path.home() / ".config") / "journeyman" / "config.toml"
-
-
-def say(text: str = "") -> None:
-    """A line for people."""
-    click.echo(text, err=True)
-
-
-def put(value: Any) -> None:
-    """The one document of `--json`."""
-    click.echo(json.dumps(value, default=str))
-
-
-def common(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The flags of every verb."""
-    function = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(function)
-    return click.option("--repo", default=".", metavar="DIR", help="The repository (default: around this folder).")(
-        function
-    )
 
 
 def running(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -152,35 +99,12 @@ def run(
     place = Place.open(repo)
     if resume_run:
         return _go_on(place, as_json, flags, resume=resume_run)
-    plan = _load(place, plan_file)
+    plan = load(place, plan_file)
     if base:
         plan = attrs.evolve(plan, base=base)
     checked(plan, place.specialists, place.repository, plan_file)
     outcome = trio.run(execute, plan, place.specialists, place.repository, _options(flags, dry_run, as_json))
     return _finish(place, outcome, as_json, dry_run)
-
-
-def _load(place: Place, plan_file: str | Path) -> Plan:
-    """A plan file, checked as a file and as a graph in one go, with what it leaves open from the configuration."""
-    root = str(place.repository.work_tree)
-    check = partial(
-        plans.problems,
-        specialists={one.name: one for one in place.specialists},
-        languages=known_languages(),
-        path_problem=problem_with,
-        codemod_problem=codemod_problem(root),
-    )
-    return _configured(load_plan(plan_file, place.choose, check=check), place.config)
-
-
-def _configured(plan: Plan, config: Config) -> Plan:
-    """The plan with what it leaves open from the project's configuration."""
-    fresh = Plan(())
-    changes: dict[str, Any] = {}
-    for name in ("checks", "setup", "setup_timeout_s", "claims", "on_failure", "format"):
-        if getattr(plan, name) == getattr(fresh, name):
-            changes[name] = getattr(config, name)
-    return attrs.evolve(plan, **changes)
 
 
 def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
@@ -478,7 +402,7 @@ def demo(repo: str, as_json: bool, keep: str, **flags: Any) -> int:
     if not as_json:
         say(f"the shop is in {folder}; its plan is plan.toml\n")
     place = Place.open(str(folder))
-    plan = _load(place, folder / "plan.toml")
+    plan = load(place, folder / "plan.toml")
     checked(plan, place.specialists, place.repository, "plan.toml")
     options = attrs.evolve(_options(flags, False, as_json), land=True)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
@@ -502,232 +426,6 @@ def _make_shop(folder: Path) -> None:
         subprocess.run(["git", *words], cwd=folder, env=environment, check=True, capture_output=True)
 
 
-# --- looking ---------------------------------------------------------------------------------------------------
-
-
-@cli.command()
-@click.argument("plan_file", metavar="PLAN", type=click.Path())
-@common
-def plan(plan_file: str, repo: str, as_json: bool) -> int:
-    """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
-    place = Place.open(repo)
-    loaded = _load(place, plan_file)
-    prepared = checked(loaded, place.specialists, place.repository, plan_file)
-    estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
-    caps = {one.name: one.instances for one in place.specialists}
-    helps = {one.name: one.helps for one in place.specialists}
-    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances, helps)
-    rows = plans.levels(loaded.tasks, prepared.orders)
-    told = {
-        "name": loaded.name,
-        "base": prepared.base,
-        "tasks": len(loaded.tasks),
-        "levels": rows,
-        "claims": {task.id: {"writes": list(task.writes), "reads": list(task.reads)} for task in loaded.tasks},
-        "conflicts": [
-            {"first": one.first, "then": one.then, "path": one.path, "reason": one.reason} for one in prepared.orders
-        ],
-        "instances": dict(foretold.instances),
-        "predicted_makespan_s": round(foretold.makespan_s, 3),
-        "sequential_s": round(foretold.sequential_s, 3),
-        "path_s": round(foretold.path_s, 3),
-        "predicted_cost_usd": 0.0,
-        "pays": foretold.pays,
-        "verdict": foretold.why,
-        "checks": list(loaded.checks),
-    }
-    if as_json:
-        put(told)
-        return EXIT_OK
-    click.echo(f"{loaded.name or plan_file}: {len(loaded.tasks)} tasks on {prepared.base[:12]}\n")
-    by_id = {task.id: task for task in loaded.tasks}
-    for number, row in enumerate(rows):
-        click.echo(f"level {number}")
-        for name in row:
-            task = by_id[name]
-            after = f"  after {', '.join(task.after)}" if task.after else ""
-            click.echo(f"  {name}  [{task.specialist}]  {', '.join(task.writes) or 'claims nothing'}{after}")
-    if prepared.orders:
-        click.echo("\nconflicts, put in order")
-        for one in prepared.orders:
-            click.echo(f"  {one.reason}")
-    crew = ", ".join(f"{name} {count}" for name, count in foretold.instances.items())
-    click.echo(f"\ninstances: {crew}")
-    click.echo(
-        f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), cost 0 USD"
-    )
-    click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
-    return EXIT_OK
-
-
-@cli.command()
-@common
-def runs(repo: str, as_json: bool) -> int:
-    """The runs of this repository, oldest first."""
-    listed = past_runs.entries(Repository.open(repo))
-    if as_json:
-        put([attrs.asdict(one) for one in listed])
-        return EXIT_OK
-    if not listed:
-        say("no runs yet")
-    for one in listed:
-        when = datetime.datetime.fromtimestamp(one.started_at).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{one.run:<6} {one.state:<12} {when}  {one.title}")
-    return EXIT_OK
-
-
-@cli.command()
-@click.argument("run_name", metavar="RUN")
-@click.argument("task", required=False)
-@common
-@click.option("--trace", "trace_file", metavar="FILE", default="", help="Write a trace that ui.perfetto.dev opens.")
-def show(run_name: str, task: str | None, repo: str, as_json: bool, trace_file: str) -> int:
-    """A run's tasks and the timeline of its instances; with TASK, everything that happened to it."""
-    past = past_runs.load(Repository.open(repo), run_name)
-    if trace_file:
-        try:
-            Path(trace_file).write_bytes(trace.perfetto(past.machine))
-        except OSError as error:
-            raise BadInput(f"--trace {trace_file}: {error.strerror}") from None
-    report = past.report()
-    if task is not None:
-        return _show_task(past, report, task, as_json)
-    if as_json:
-        put({**document(report), "state": past.entry.state})
-        return EXIT_OK
-    click.echo(f"run {run_name}  {past.entry.state}  {past.entry.title}")
-    for name, one in report.tasks.items():
-        took = clock(one.finished_s - one.started_s) if one.finished_s is not None and one.started_s is not None else ""
-        stolen = f"  stolen from {one.stolen_from}" if one.stolen else ""
-        why = f"  {one.error}" if one.error and one.state != "done" else ""
-        click.echo(f"  {one.state:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{why}")
-    click.echo("")
-    for line in trace.timeline(past.machine, shutil.get_terminal_size((100, 24)).columns):
-        click.echo(line)
-    return EXIT_OK
-
-
-def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool) -> int:
-    if task not in report.tasks:
-        raise BadInput(f"run {past.entry.run} has no task {task!r}")
-    story = [{"at_s": at, **msgspec.to_builtins(item)} for at, item in past.machine.story(task)]
-    if as_json:
-        put({**document(report)["tasks"][task], "id": task, "result": report.tasks[task].result, "story": story})
-        return EXIT_OK
-    for row in story:
-        at = row.pop("at_s")
-        kind = row.pop("type")
-        row.pop("task", None)
-        row.pop("tasks", None)
-        told = "  ".join(f"{name}={value}" for name, value in row.items())
-        click.echo(f"{at:9.3f}  {kind:<12} {told}"[:400])
-    return EXIT_OK
-
-
-@cli.command()
-@click.argument("run_name", metavar="RUN")
-@common
-@click.option("--stat", is_flag=True, help="Only the files and how much changed.")
-def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
-    """A run's whole result as one diff."""
-    past = past_runs.load(Repository.open(repo), run_name)
-    raw = past.line().diff(color=not as_json and sys.stdout.isatty(), stat=stat)
-    if as_json:
-        put({"run": run_name, "diff": raw.decode("utf-8", "replace")})
-    else:
-        sys.stdout.buffer.write(raw)
-    return EXIT_OK
-
-
-# --- afterwards ------------------------------------------------------------------------------------------------
-
-
-@cli.command()
-@click.argument("run_name", metavar="RUN")
-@common
-@click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit.")
-@click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Several commits.")
-@click.option("--message", metavar="TEXT", default="", help="The commit's message.")
-def land(run_name: str, repo: str, as_json: bool, keep_commits: bool, split_by: str | None, message: str) -> int:
-    """Bring a run's result onto the branch that is checked out."""
-    place = Place.open(repo)
-    parts = refactors.parts(split_by, place.repository, place.specialists) if split_by else None
-
-    async def go() -> tuple[str, ...]:
-        return await past_runs.land(place.repository, run_name, message=message, keep_commits=keep_commits, parts=parts)
-
-    commits = trio.run(go)
-    if as_json:
-        put({"run": run_name, "ok": True, "commit": commits[-1], "landed": list(commits)})
-    else:
-        say(f"landed as {' '.join(commits)}  (for .git-blame-ignore-revs)")
-    return EXIT_OK
-
-
-@cli.command()
-@click.argument("run_name", metavar="RUN")
-@common
-def cancel(run_name: str, repo: str, as_json: bool) -> int:
-    """End a run, running or interrupted; what is done is kept on its line."""
-    state = trio.run(past_runs.cancel, Repository.open(repo), run_name)
-    if as_json:
-        put({"run": run_name, "state": state})
-    else:
-        say(f"run {run_name} is {state}")
-    return EXIT_OK
-
-
-@cli.command()
-@click.argument("run_name", metavar="RUN")
-@common
-@click.option("--name", default="", help="What to call it (default: the number of commits).")
-def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
-    """Keep the line as it is now under a ref of its own."""
-    line = past_runs.load(Repository.open(repo), run_name).line()
-    ref = line.checkpoint(name or str(len(line.commits())))
-    if as_json:
-        put({"run": run_name, "ref": ref, "commit": line.tip})
-    else:
-        say(f"{ref} is {line.tip}")
-    return EXIT_OK
-
-
-@cli.command()
-@common
-@click.option("--all", "everything", is_flag=True, help="Also runs that have not landed.")
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-def gc(repo: str, as_json: bool, everything: bool, dry_run: bool) -> int:
-    """Remove idle worktrees, and what runs that have landed left behind."""
-    gone = past_runs.gc(Repository.open(repo), everything=everything, dry_run=dry_run)
-    if as_json:
-        put(attrs.asdict(gone))
-        return EXIT_OK
-    for what, names in (("worktree", gone.worktrees), ("ref", gone.refs), ("run", gone.runs)):
-        for name in names:
-            say(f"{'would remove' if dry_run else 'removed'} {what} {name}")
-    if not (gone.worktrees or gone.refs or gone.runs):
-        say("nothing to remove")
-    return EXIT_OK
-
-
-@cli.command()
-@common
-def doctor(repo: str, as_json: bool) -> int:
-    """What is missing here, and how many instances suit this machine."""
-    findings = doctors.examine(Path(repo))
-    advice = doctors.advise()
-    ok = all(one.ok for one in findings)
-    if as_json:
-        put({"ok": ok, "findings": [attrs.asdict(one) for one in findings], "advice": attrs.asdict(advice)})
-    else:
-        for one in findings:
-            click.echo(f"{'ok ' if one.ok else 'NOT'}  {one.what:<12} {one.says}")
-        click.echo(
-            f"\ninstances: {advice.commands} for commands and codemods, {advice.models} for models ({advice.why})"
-        )
-    return EXIT_OK if ok else EXIT_BAD_INPUT
-
-
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
@@ -738,6 +436,12 @@ def completion(shell: str) -> int:
     assert kind is not None
     click.echo(kind(cli, {}, "journeyman", "_JOURNEYMAN_COMPLETE").source())
     return EXIT_OK
+
+
+for command in (looking.plan, looking.runs, looking.show, looking.diff, looking.land, looking.cancel):
+    cli.add_command(command)
+for command in (looking.checkpoint, looking.gc, looking.doctor):
+    cli.add_command(command)
 
 
 # --- the program -----------------------------------------------------------------------------------------------

@@ -154,9 +154,9 @@ Ended = dict[str, tuple[Record, float]]  # {task id: (record, seconds)}
 def _by_work(machine: Machine, ended: Ended) -> float:
     busy: dict[str, float] = {}
     tasks: dict[str, int] = {}
-    for record, seconds in ended.values():
+    for record, _ in ended.values():
         crew = record.task.specialist
-        busy[crew] = busy.get(crew, 0.0) + seconds
+        busy[crew] = busy.get(crew, 0.0) + record.busy_s
         tasks[crew] = tasks.get(crew, 0) + 1
     crews = machine.dispatch.crews
     places = sum(min(crews[name].spec.cap, tasks[name]) for name in busy)

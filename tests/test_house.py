@@ -19,6 +19,8 @@ LAYERS = (
     ("blocking", "aio", "planfile", "config", "progress", "trace", "runs", "doctor"),
     ("specialists",),
     ("crew", "refactor", "execution"),
+    ("terminal",),
+    ("looking",),
     ("cli", "__main__"),
 )
 IMPURE = {

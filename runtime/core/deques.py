@@ -274,6 +274,7 @@ class Dispatch:
         if record.started_s is not None:
             instance.busy_s += self.now - record.started_s
             self.busy_s += self.now - record.started_s
+            record.busy_s += self.now - record.started_s
         if not instance.deque:
             self._park(instance)
 

@@ -49,6 +49,7 @@ class Record:
 
     __slots__ = (
         "attempt",
+        "busy_s",
         "cancelling",
         "changeset",
         "commit",
@@ -90,6 +91,7 @@ class Record:
         self.level = 0
         self.attempt = 0  # of the current or last start; 0 = never started
         self.last_attempt = task.attempts  # no start beyond this number
+        self.busy_s = 0.0  # on instances, all attempts; merging and waiting left out
         self.crashes = 0  # starts that ended with the whole process
         self.instance: Instance | None = None
         self.ran_on = ""  # the name of the instance of its last attempt

@@ -1,0 +1,251 @@
+"""The verbs that look at runs and at the machine, and those that come after a run: land, cancel, checkpoint, gc.
+
+None of them runs a task. The commands are put into the program by `cli`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import sys
+from pathlib import Path
+
+import attrs
+import click
+import msgspec
+import trio
+
+from . import doctor as doctors
+from . import refactor as refactors
+from . import runs as past_runs
+from . import trace
+from .core import plan as plans
+from .errors import BadInput
+from .execution import EXIT_BAD_INPUT, EXIT_OK, checked, document
+from .git import Repository
+from .progress import clock
+from .report import RunReport
+from .terminal import Place, common, load, put, say
+
+
+@click.command()
+@click.argument("plan_file", metavar="PLAN", type=click.Path())
+@common
+def plan(plan_file: str, repo: str, as_json: bool) -> int:
+    """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
+    place = Place.open(repo)
+    loaded = load(place, plan_file)
+    prepared = checked(loaded, place.specialists, place.repository, plan_file)
+    estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
+    caps = {one.name: one.instances for one in place.specialists}
+    helps = {one.name: one.helps for one in place.specialists}
+    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances, helps)
+    rows = plans.levels(loaded.tasks, prepared.orders)
+    told = {
+        "name": loaded.name,
+        "base": prepared.base,
+        "tasks": len(loaded.tasks),
+        "levels": rows,
+        "claims": {task.id: {"writes": list(task.writes), "reads": list(task.reads)} for task in loaded.tasks},
+        "conflicts": [
+            {"first": one.first, "then": one.then, "path": one.path, "reason": one.reason} for one in prepared.orders
+        ],
+        "instances": dict(foretold.instances),
+        "predicted_makespan_s": round(foretold.makespan_s, 3),
+        "sequential_s": round(foretold.sequential_s, 3),
+        "path_s": round(foretold.path_s, 3),
+        "predicted_cost_usd": 0.0,
+        "pays": foretold.pays,
+        "verdict": foretold.why,
+        "checks": list(loaded.checks),
+    }
+    if as_json:
+        put(told)
+        return EXIT_OK
+    click.echo(f"{loaded.name or plan_file}: {len(loaded.tasks)} tasks on {prepared.base[:12]}\n")
+    by_id = {task.id: task for task in loaded.tasks}
+    for number, row in enumerate(rows):
+        click.echo(f"level {number}")
+        for name in row:
+            task = by_id[name]
+            after = f"  after {', '.join(task.after)}" if task.after else ""
+            click.echo(f"  {name}  [{task.specialist}]  {', '.join(task.writes) or 'claims nothing'}{after}")
+    if prepared.orders:
+        click.echo("\nconflicts, put in order")
+        for one in prepared.orders:
+            click.echo(f"  {one.reason}")
+    crew = ", ".join(f"{name} {count}" for name, count in foretold.instances.items())
+    click.echo(f"\ninstances: {crew}")
+    click.echo(
+        f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), cost 0 USD"
+    )
+    click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
+    return EXIT_OK
+
+
+@click.command()
+@common
+def runs(repo: str, as_json: bool) -> int:
+    """The runs of this repository, oldest first."""
+    listed = past_runs.entries(Repository.open(repo))
+    if as_json:
+        put([attrs.asdict(one) for one in listed])
+        return EXIT_OK
+    if not listed:
+        say("no runs yet")
+    for one in listed:
+        when = datetime.datetime.fromtimestamp(one.started_at).strftime("%Y-%m-%d %H:%M")
+        click.echo(f"{one.run:<6} {one.state:<12} {when}  {one.title}")
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("task", required=False)
+@common
+@click.option("--trace", "trace_file", metavar="FILE", default="", help="Write a trace that ui.perfetto.dev opens.")
+def show(run_name: str, task: str | None, repo: str, as_json: bool, trace_file: str) -> int:
+    """A run's tasks and the timeline of its instances; with TASK, everything that happened to it."""
+    past = past_runs.load(Repository.open(repo), run_name)
+    if trace_file:
+        try:
+            Path(trace_file).write_bytes(trace.perfetto(past.machine))
+        except OSError as error:
+            raise BadInput(f"--trace {trace_file}: {error.strerror}") from None
+    report = past.report()
+    if task is not None:
+        return _show_task(past, report, task, as_json)
+    if as_json:
+        put({**document(report), "state": past.entry.state})
+        return EXIT_OK
+    click.echo(f"run {run_name}  {past.entry.state}  {past.entry.title}")
+    for name, one in report.tasks.items():
+        took = clock(one.finished_s - one.started_s) if one.finished_s is not None and one.started_s is not None else ""
+        stolen = f"  stolen from {one.stolen_from}" if one.stolen else ""
+        why = f"  {one.error}" if one.error and one.state != "done" else ""
+        click.echo(f"  {one.state:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{why}")
+    click.echo("")
+    for line in trace.timeline(past.machine, shutil.get_terminal_size((100, 24)).columns):
+        click.echo(line)
+    return EXIT_OK
+
+
+def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool) -> int:
+    if task not in report.tasks:
+        raise BadInput(f"run {past.entry.run} has no task {task!r}")
+    story = [{"at_s": at, **msgspec.to_builtins(item)} for at, item in past.machine.story(task)]
+    if as_json:
+        put({**document(report)["tasks"][task], "id": task, "result": report.tasks[task].result, "story": story})
+        return EXIT_OK
+    for row in story:
+        at = row.pop("at_s")
+        kind = row.pop("type")
+        row.pop("task", None)
+        row.pop("tasks", None)
+        told = "  ".join(f"{name}={value}" for name, value in row.items())
+        click.echo(f"{at:9.3f}  {kind:<12} {told}"[:400])
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--stat", is_flag=True, help="Only the files and how much changed.")
+def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
+    """A run's whole result as one diff."""
+    past = past_runs.load(Repository.open(repo), run_name)
+    raw = past.line().diff(color=not as_json and sys.stdout.isatty(), stat=stat)
+    if as_json:
+        put({"run": run_name, "diff": raw.decode("utf-8", "replace")})
+    else:
+        sys.stdout.buffer.write(raw)
+    return EXIT_OK
+
+
+# --- afterwards ------------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit.")
+@click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Several commits.")
+@click.option("--message", metavar="TEXT", default="", help="The commit's message.")
+def land(run_name: str, repo: str, as_json: bool, keep_commits: bool, split_by: str | None, message: str) -> int:
+    """Bring a run's result onto the branch that is checked out."""
+    place = Place.open(repo)
+    parts = refactors.parts(split_by, place.repository, place.specialists) if split_by else None
+
+    async def go() -> tuple[str, ...]:
+        return await past_runs.land(place.repository, run_name, message=message, keep_commits=keep_commits, parts=parts)
+
+    commits = trio.run(go)
+    if as_json:
+        put({"run": run_name, "ok": True, "commit": commits[-1], "landed": list(commits)})
+    else:
+        say(f"landed as {' '.join(commits)}  (for .git-blame-ignore-revs)")
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@common
+def cancel(run_name: str, repo: str, as_json: bool) -> int:
+    """End a run, running or interrupted; what is done is kept on its line."""
+    state = trio.run(past_runs.cancel, Repository.open(repo), run_name)
+    if as_json:
+        put({"run": run_name, "state": state})
+    else:
+        say(f"run {run_name} is {state}")
+    return EXIT_OK
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--name", default="", help="What to call it (default: the number of commits).")
+def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
+    """Keep the line as it is now under a ref of its own."""
+    line = past_runs.load(Repository.open(repo), run_name).line()
+    ref = line.checkpoint(name or str(len(line.commits())))
+    if as_json:
+        put({"run": run_name, "ref": ref, "commit": line.tip})
+    else:
+        say(f"{ref} is {line.tip}")
+    return EXIT_OK
+
+
+@click.command()
+@common
+@click.option("--all", "everything", is_flag=True, help="Also runs that have not landed.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def gc(repo: str, as_json: bool, everything: bool, dry_run: bool) -> int:
+    """Remove idle worktrees, and what runs that have landed left behind."""
+    gone = past_runs.gc(Repository.open(repo), everything=everything, dry_run=dry_run)
+    if as_json:
+        put(attrs.asdict(gone))
+        return EXIT_OK
+    for what, names in (("worktree", gone.worktrees), ("ref", gone.refs), ("run", gone.runs)):
+        for name in names:
+            say(f"{'would remove' if dry_run else 'removed'} {what} {name}")
+    if not (gone.worktrees or gone.refs or gone.runs):
+        say("nothing to remove")
+    return EXIT_OK
+
+
+@click.command()
+@common
+def doctor(repo: str, as_json: bool) -> int:
+    """What is missing here, and how many instances suit this machine."""
+    findings = doctors.examine(Path(repo))
+    advice = doctors.advise()
+    ok = all(one.ok for one in findings)
+    if as_json:
+        put({"ok": ok, "findings": [attrs.asdict(one) for one in findings], "advice": attrs.asdict(advice)})
+    else:
+        for one in findings:
+            click.echo(f"{'ok ' if one.ok else 'NOT'}  {one.what:<12} {one.says}")
+        click.echo(
+            f"\ninstances: {advice.commands} for commands and codemods, {advice.models} for models ({advice.why})"
+        )
+    return EXIT_OK if ok else EXIT_BAD_INPUT
