@@ -109,19 +109,28 @@ def growth() -> None:
 
 
 def coordination() -> None:
-    """What 1,000 handlers of 50 ms on 20 instances take beyond 50 rounds of 50 ms."""
-
-    async def sleep(brief: Any, workspace: Any) -> None:
-        await trio.sleep(0.05)
+    """All time that is not a handler's, of 1,000 handlers of 50 ms on 20 instances."""
 
     async def main() -> float:
+        inside = 0.0
+
+        async def sleep(brief: Any, workspace: Any) -> None:
+            nonlocal inside
+            began = time.perf_counter()
+            await trio.sleep(0.05)
+            inside += time.perf_counter() - began
+
         async with Runtime([Specialist("a", sleep, instances=20)]) as rt:
             began = time.perf_counter()
             await rt.run(Plan([Task(f"t{number}", "a") for number in range(1000)]))
-            return time.perf_counter() - began
+            took = time.perf_counter() - began
+        return (took - inside / 20) / took
 
-    took = statistics.median(trio.run(main) for _ in range(3))
-    tell("coordination on 1,000 handlers of 50 ms, 20 instances", f"{(took / 2.5 - 1):.1%}", "<= 2 %")
+    tell(
+        "coordination on 1,000 handlers of 50 ms, 20 instances",
+        f"{statistics.median(trio.run(main) for _ in range(3)):.1%}",
+        "<= 2 %",
+    )
 
 
 def makespan() -> None:
@@ -153,7 +162,6 @@ def _django() -> Path:
             "download",
             "-q",
             "--no-deps",
-            "--no-build-isolation",
             "--no-binary",
             ":all:",
             f"Django=={DJANGO}",
