@@ -20,11 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
-import libcst
 from ast_grep_py import SgNode, SgRoot
-from libcst.codemod import Codemod as CodemodCommand
-from libcst.codemod import CodemodContext, SkipFile
-from libcst.helpers import calculate_module_and_package
 
 from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import BadInput
@@ -285,7 +281,7 @@ def shipped_codemods() -> tuple[str, ...]:
 def codemodder(path: str, name: str, arguments: Mapping[str, Any], root: str) -> Edit:
     """The edit that a codemod makes: for a LibCST command the very bytes its own tool writes without a formatter."""
     found = find_codemod(name, root)
-    if inspect.isclass(found) and issubclass(found, CodemodCommand):
+    if inspect.isclass(found):
         return _libcst_edit(path, found, arguments, root)
 
     def edit(data: bytes) -> bytes | None:
@@ -297,7 +293,15 @@ def codemodder(path: str, name: str, arguments: Mapping[str, Any], root: str) ->
     return edit
 
 
-def _libcst_edit(path: str, command: type[CodemodCommand], arguments: Mapping[str, Any], root: str) -> Edit:
+def _libcst_edit(path: str, command: Any, arguments: Mapping[str, Any], root: str) -> Edit:
+    # Imported here: it takes a quarter of a second, which a rewrite need not wait for.
+    import libcst
+    from libcst.codemod import Codemod as CodemodCommand
+    from libcst.codemod import CodemodContext, SkipFile
+    from libcst.helpers import calculate_module_and_package
+
+    if not issubclass(command, CodemodCommand):
+        raise BadInput(f"{command.__name__} is a class, but no LibCST command")
     where = str(Path(root, path))
 
     def edit(data: bytes) -> bytes | None:
