@@ -375,8 +375,7 @@ class Pool:
             except (GitFailed, OSError):
                 await trio.to_thread.run_sync(lease.populate, commit)
             return lease
-        async with self._lock:
-            return await self._make(commit)
+        return await self._make(commit)
 
     async def _give_back(self, lease: Lease, clean: bool) -> None:
         try:
@@ -389,8 +388,11 @@ class Pool:
     async def _make(self, commit: str) -> Lease:
         self._next += 1
         folder = self.folder / f"w{self._next}"
-        lease = await trio.to_thread.run_sync(self._add, folder, commit)
+        await trio.to_thread.run_sync(self._refuse_full_disk, commit)
+        async with self._lock:  # git cannot add two at once; filling them with files it can
+            lease = await trio.to_thread.run_sync(self._add, folder, commit)
         self._all.append(lease)
+        await trio.to_thread.run_sync(lease.populate, commit)
         await trio.to_thread.run_sync(self._include, lease)
         if self.setup:
             await self._set_up(lease)
@@ -399,7 +401,6 @@ class Pool:
 
     def _add(self, folder: Path, commit: str) -> Lease:
         """`git worktree add`, or the one that an earlier process left there, repaired."""
-        self._refuse_full_disk(commit)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with self._exclusively():
             admin = self._admin_of(folder)
@@ -410,9 +411,7 @@ class Pool:
                 if admin is None:
                     raise RepositoryRefused(f"git made no worktree at {folder}")
         (admin / "locked").unlink(missing_ok=True)
-        lease = Lease(self.repository, folder, admin)
-        lease.populate(commit)
-        return lease
+        return Lease(self.repository, folder, admin)
 
     def _refuse_full_disk(self, commit: str) -> None:
         files = self.repository.files(self.repository.tree_of(commit))
