@@ -1,1 +1,1 @@
-"""The shop's services."""
+"""The shop's services. A request comes in by `router.handle`; what it changes is in `store`."""

@@ -1,30 +1,30 @@
-"""The checkout service."""
+"""A cart becomes an order."""
 
-from services.web import delete, get, log, post, route
-
-STEPS = []
-
-
-@route("GET", "/checkout")
-def every():
-    """All steps."""
-    print("listing steps")
-    return {"steps": list(STEPS)}
+from services import pricing, shipping, stock, store
+from services.errors import Invalid
+from services.legacy import route
+from services.log import log
+from services.money import euros
 
 
-@route("POST", "/checkout")
-def begin(cart, address):
-    """Take one in and say what it was."""
-    line = "cart {} goes to {}".format(cart, address)
-    print(line)
-    STEPS.append(line)
-    return line
-
-
-@route("DELETE", "/checkout")
-def clear():
-    """Forget all steps."""
-    count = len(STEPS)
-    STEPS.clear()
-    print("{} steps forgotten".format(count))
-    return count
+@route("POST", "/checkout/{cart}")
+def check_out(cart, body):
+    """Order what is in a cart. `body` has the country and perhaps a voucher; says the order's name."""
+    lines = store.CARTS.get(cart)
+    if not lines:
+        log.warning("checkout of an empty cart")
+        raise Invalid("the cart {} is empty".format(cart))
+    goods = pricing.total_cents(lines, body.get("voucher"))
+    postage = shipping.postage_cents(body["country"], sum(lines.values()), goods)
+    stock.take(lines)
+    order = store.next_id("order")
+    store.ORDERS[order] = {
+        "order": order,
+        "lines": dict(lines),
+        "cents": goods + postage,
+        "state": "open",
+        "country": body["country"],
+    }
+    del store.CARTS[cart]
+    print("{}: {} and {} postage".format(order, euros(goods), euros(postage)))
+    return order

@@ -1,29 +1,30 @@
 import unittest
 
-from services import catalog
-from services.web import ROUTES
+from services import catalog, store  # noqa: F401
+from services.errors import Invalid, NotFound
+from services.legacy import call
 
 
 class CatalogTest(unittest.TestCase):
     def setUp(self):
-        catalog.clear()
+        store.reset()
 
-    def test_what_goes_in_is_listed(self):
-        line = catalog.add_item("left", "right")
-        self.assertEquals(catalog.every(), {"items": [line]})
+    def test_products_come_by_title(self):
+        titles = [product["title"] for product in call("GET", "/products")]
+        self.assertEquals(titles, ["Enamel cup", "Green tea", "Iron pot"])
 
-    def test_the_words(self):
-        self.assertEquals(catalog.add_item("left", "right"), "{}: {}".format('left', 'right'))
+    def test_a_product_has_its_price_in_words(self):
+        self.assertEquals(call("GET", "/products/pot")["price"], "64.00 EUR")
 
-    def test_clearing_counts(self):
-        catalog.add_item("left", "right")
-        self.assertEquals(catalog.clear(), 1)
-        self.assertEquals(catalog.clear(), 0)
+    def test_a_product_that_is_not_there(self):
+        with self.assertRaisesRegex(NotFound, "there is no product spoon"):
+            call("GET", "/products/spoon")
 
-    def test_its_routes(self):
-        self.assertEquals(ROUTES["GET", "/catalog"], catalog.every)
-        self.assertEquals(ROUTES["POST", "/catalog"], catalog.add_item)
+    def test_a_new_product_starts_without_stock(self):
+        sku = call("POST", "/products", {"sku": "spoon", "title": "Spoon", "cents": 300})
+        self.assertEquals(sku, "spoon")
+        self.assertEquals(store.STOCK["spoon"], 0)
 
-
-if __name__ == "__main__":
-    unittest.main()
+    def test_a_price_is_more_than_nothing(self):
+        with self.assertRaisesRegex(Invalid, "0 for spoon is no price"):
+            call("POST", "/products", {"sku": "spoon", "title": "Spoon", "cents": 0})

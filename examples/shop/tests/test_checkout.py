@@ -1,29 +1,33 @@
 import unittest
 
-from services import checkout
-from services.web import ROUTES
+from services import cart, checkout, store  # noqa: F401
+from services.errors import Invalid, OutOfStock
+from services.legacy import call
 
 
 class CheckoutTest(unittest.TestCase):
     def setUp(self):
-        checkout.clear()
+        store.reset()
 
-    def test_what_goes_in_is_listed(self):
-        line = checkout.begin("left", "right")
-        self.assertEquals(checkout.every(), {"steps": [line]})
+    def test_a_cart_becomes_an_order(self):
+        call("POST", "/carts/c1/lines", {"sku": "cup", "count": 2})
+        order = call("POST", "/checkout/c1", {"country": "DE"})
+        self.assertEquals(order, "order-1")
+        self.assertEquals(store.ORDERS[order]["cents"], 2400 + 490)
+        self.assertEquals(store.STOCK["cup"], 1)
+        self.assertEquals(store.CARTS, {})
 
-    def test_the_words(self):
-        self.assertEquals(checkout.begin("left", "right"), "cart {} goes to {}".format('left', 'right'))
+    def test_a_voucher(self):
+        call("POST", "/carts/c1/lines", {"sku": "cup", "count": 1})
+        order = call("POST", "/checkout/c1", {"country": "AT", "voucher": "TEATIME"})
+        self.assertEquals(store.ORDERS[order]["cents"], 1020 + 890)
 
-    def test_clearing_counts(self):
-        checkout.begin("left", "right")
-        self.assertEquals(checkout.clear(), 1)
-        self.assertEquals(checkout.clear(), 0)
+    def test_an_empty_cart(self):
+        with self.assertRaisesRegex(Invalid, "the cart c9 is empty"):
+            call("POST", "/checkout/c9", {"country": "DE"})
 
-    def test_its_routes(self):
-        self.assertEquals(ROUTES["GET", "/checkout"], checkout.every)
-        self.assertEquals(ROUTES["POST", "/checkout"], checkout.begin)
-
-
-if __name__ == "__main__":
-    unittest.main()
+    def test_what_is_not_there_stays_in_the_cart(self):
+        call("POST", "/carts/c1/lines", {"sku": "pot", "count": 2})
+        with self.assertRaises(OutOfStock):
+            call("POST", "/checkout/c1", {"country": "DE"})
+        self.assertEquals(store.CARTS["c1"], {"pot": 2})

@@ -1,29 +1,28 @@
 import unittest
 
-from services import reviews
-from services.web import ROUTES
+from services import reviews, store  # noqa: F401
+from services.errors import Invalid, NotFound
+from services.legacy import call
 
 
 class ReviewsTest(unittest.TestCase):
     def setUp(self):
-        reviews.clear()
+        store.reset()
 
-    def test_what_goes_in_is_listed(self):
-        line = reviews.write("left", "right")
-        self.assertEquals(reviews.every(), {"reviews": [line]})
+    def test_no_reviews_yet(self):
+        self.assertEquals(call("GET", "/products/tea/reviews"), {"reviews": [], "mean": "0.0", "stars": ""})
 
-    def test_the_words(self):
-        self.assertEquals(reviews.write("left", "right"), "{} stars for {}".format('right', 'left'))
+    def test_the_mean_of_the_stars(self):
+        for stars in (5, 4, 4):
+            call("POST", "/products/tea/reviews", {"stars": stars, "words": "good"})
+        told = call("GET", "/products/tea/reviews")
+        self.assertEquals(told["mean"], "4.3")
+        self.assertEquals(told["stars"], "****")
 
-    def test_clearing_counts(self):
-        reviews.write("left", "right")
-        self.assertEquals(reviews.clear(), 1)
-        self.assertEquals(reviews.clear(), 0)
+    def test_six_stars_are_too_many(self):
+        with self.assertRaisesRegex(Invalid, "6 is no number of stars"):
+            call("POST", "/products/tea/reviews", {"stars": 6, "words": "!"})
 
-    def test_its_routes(self):
-        self.assertEquals(ROUTES["GET", "/reviews"], reviews.every)
-        self.assertEquals(ROUTES["POST", "/reviews"], reviews.write)
-
-
-if __name__ == "__main__":
-    unittest.main()
+    def test_a_product_that_is_not_there(self):
+        with self.assertRaises(NotFound):
+            call("POST", "/products/spoon/reviews", {"stars": 3, "words": "?"})

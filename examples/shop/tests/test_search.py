@@ -1,29 +1,23 @@
 import unittest
 
-from services import search
-from services.web import ROUTES
+from services import search, store  # noqa: F401
+from services.legacy import call
 
 
 class SearchTest(unittest.TestCase):
     def setUp(self):
-        search.clear()
+        store.reset()
+        store.PRODUCTS["teapot"] = {"sku": "teapot", "title": "Pot for tea", "cents": 2500}
 
-    def test_what_goes_in_is_listed(self):
-        line = search.index("left", "right")
-        self.assertEquals(search.every(), {"hits": [line]})
+    def test_the_name_counts_more_than_the_title(self):
+        self.assertEquals(call("GET", "/search/cup"), ["cup"])
+        self.assertEquals(call("GET", "/search/pot"), ["teapot", "pot"])
 
-    def test_the_words(self):
-        self.assertEquals(search.index("left", "right"), "{} finds {}".format('left', 'right'))
+    def test_all_words_have_to_be_there(self):
+        self.assertEquals(call("GET", "/search/pot+iron"), ["pot"])
 
-    def test_clearing_counts(self):
-        search.index("left", "right")
-        self.assertEquals(search.clear(), 1)
-        self.assertEquals(search.clear(), 0)
+    def test_case_does_not_matter(self):
+        self.assertEquals(call("GET", "/search/ENAMEL"), ["cup"])
 
-    def test_its_routes(self):
-        self.assertEquals(ROUTES["GET", "/search"], search.every)
-        self.assertEquals(ROUTES["POST", "/search"], search.index)
-
-
-if __name__ == "__main__":
-    unittest.main()
+    def test_nothing_found(self):
+        self.assertEquals(call("GET", "/search/spoon"), [])

@@ -1,12 +1,36 @@
-// Talks to the services.
-export type Json = Record<string, unknown>;
+// Talks to the services: one function a verb.
+import type { Route } from "./routes";
 
-export async function fetchJSON(path: string): Promise<Json> {
-  var response = await fetch("/api" + path);
+const PREFIX = "/api";
+
+export async function fetchJSON<Answer>(path: Route): Promise<Answer> {
+  var response = await fetch(PREFIX + path);
   console.log("GET", path, response.status);
+  return answer<Answer>(response);
+}
+
+export async function apiPost<Answer>(path: Route, body: unknown): Promise<Answer> {
+  return answer<Answer>(await send("POST", path, body));
+}
+
+export async function apiPut<Answer>(path: Route, body: unknown): Promise<Answer> {
+  return answer<Answer>(await send("PUT", path, body));
+}
+
+export async function apiDelete<Answer>(path: Route): Promise<Answer> {
+  return answer<Answer>(await send("DELETE", path));
+}
+
+async function send(method: string, path: Route, body?: unknown): Promise<Response> {
+  var headers = { "Content-Type": "application/json" };
+  console.log(method, path);
+  return fetch(PREFIX + path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+}
+
+async function answer<Answer>(response: Response): Promise<Answer> {
   if (!response.ok) {
-    console.log("failed", path);
-    throw new Error("GET " + path + ": " + response.status);
+    console.log("refused", response.url, response.status);
+    throw new Error(`${response.status} ${response.statusText}`);
   }
-  return response.json();
+  return (await response.json()) as Answer;
 }

@@ -1,8 +1,8 @@
-// Where the pages log to; silent in production.
+// Where the interface logs to: silent unless somebody asks for it in the browser.
 export const logger = {
   debug(...words: unknown[]): void {
-    if (localStorage.getItem("debug")) {
-      globalThis.console.debug(...words);
+    if (localStorage.getItem("shop-debug")) {
+      console.debug("[shop]", ...words);
     }
   },
 };
