@@ -31,7 +31,7 @@ from .errors import JournalDamaged, JournalFailed, JournalForeign, RunHeld
 
 APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
 VERSION: Final = 1
-LINGER_S: Final = 0.005  # how long records may gather when nobody waits for them
+LINGER_S: Final = 0.01  # how long records may gather when nobody waits for them
 
 _SCHEMA: Final = """
 CREATE TABLE run(name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, started_at REAL NOT NULL, state TEXT NOT NULL,

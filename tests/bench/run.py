@@ -175,8 +175,8 @@ def _django() -> Path:
 
 
 @contextlib.contextmanager
-def _copy(pattern: str = "") -> Iterator[Path]:
-    """A fresh repository of Django's files; with `pattern`, of its first 282 Python files only."""
+def django_copy() -> Iterator[Path]:
+    """A fresh repository of the files of Django, committed once."""
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "django"
         shutil.copytree(_django(), folder, symlinks=True)
@@ -203,7 +203,7 @@ def _refactor(folder: Path, *words: str) -> float:
 
 def lease() -> None:
     """A warm lease after a commit that touches ten files, against `git worktree add`."""
-    with _copy() as folder:
+    with django_copy() as folder:
         repository = Repository.open(folder)
         from runtime.core.changes import Change
 
@@ -242,14 +242,14 @@ def lease() -> None:
 def rewrite() -> None:
     """One pattern over all Python files, one commit a changed file, against the ast-grep program and `git commit -a`."""
     pattern, replacement = "print($A)", "log.info($A)"
-    with _copy() as folder:
+    with django_copy() as folder:
         began = time.perf_counter()
         words = [BIN / "ast-grep", "run", "-p", pattern, "-r", replacement, "-l", "python", "--update-all", "."]
         subprocess.run(words, cwd=folder, check=True, capture_output=True)
         subprocess.run(["git", "commit", "-q", "-a", "-m", "all"], cwd=folder, check=True)
         theirs = time.perf_counter() - began
         expected = _tree(folder, "HEAD")
-    with _copy() as folder:
+    with django_copy() as folder:
         ours = _refactor(folder, "--rewrite", pattern, replacement, "--language", "python", "**/*.py")
         same = _tree(folder, "refs/journeyman/r1/line") == expected
     tell(
@@ -267,7 +267,7 @@ def _tree(folder: Path, commit: str) -> str:
 
 def workers() -> None:
     """The f-string codemod over a fifth of Django with one and with two workers."""
-    with _copy() as folder:
+    with django_copy() as folder:
         one = _refactor(folder, "--codemod", FSTRINGS, "django/db/**/*.py", "--jobs", "1")
         two = _refactor(folder, "--codemod", FSTRINGS, "django/db/**/*.py", "--jobs", "2")
     tell("codemod with 1 worker / with 2", f"{one / two:.2f}  ({one:.1f} / {two:.1f} s)", ">= 1.7")
@@ -275,7 +275,7 @@ def workers() -> None:
 
 def codemod() -> None:
     """The f-string codemod over all of Django, isolation and commits included, against LibCST's own tool with two jobs."""
-    with _copy() as folder:
+    with django_copy() as folder:
         theirs = _timed(
             [sys.executable, "-m", "libcst.tool", "codemod", "-j", "2", "--no-format", FSTRINGS, "."], folder
         )
@@ -283,7 +283,7 @@ def codemod() -> None:
         ("with --containing", ["--containing", ".format("], "<= 0.25"),
         ("without", [], "<= 1.0"),
     ):
-        with _copy() as folder:
+        with django_copy() as folder:
             ours = _refactor(folder, "--codemod", FSTRINGS, "**/*.py", *more)
         tell(
             f"codemod over Django {name} / libcst.tool -j 2",
@@ -295,7 +295,7 @@ def codemod() -> None:
 def batches() -> None:
     """pyupgrade over 282 files in batches, against one process a file."""
     program = str(BIN / "pyupgrade")
-    with _copy() as folder:
+    with django_copy() as folder:
         every = "*.py"
         listed = subprocess.run(
             ["git", "ls-files", every], cwd=folder, check=True, capture_output=True, text=True
