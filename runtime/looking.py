@@ -20,6 +20,7 @@ from . import refactor as refactors
 from . import runs as past_runs
 from . import trace
 from .core import plan as plans
+from .core.task import Task
 from .errors import BadInput
 from .execution import EXIT_BAD_INPUT, EXIT_OK, checked, document
 from .git import Repository
@@ -69,7 +70,7 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
         for name in row:
             task = by_id[name]
             after = f"  after {', '.join(task.after)}" if task.after else ""
-            click.echo(f"  {name}  [{task.specialist}]  {', '.join(task.writes) or 'claims nothing'}{after}")
+            click.echo(f"  {name}  [{task.specialist}]  {_claims(task)}{after}")
     if prepared.orders:
         click.echo("\nconflicts, put in order")
         for one in prepared.orders:
@@ -81,6 +82,11 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
     )
     click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
     return EXIT_OK
+
+
+def _claims(task: Task) -> str:
+    wants = [("writes", task.writes), ("reads", task.reads)]
+    return ", ".join(f"{verb} {', '.join(paths)}" for verb, paths in wants if paths) or "claims nothing"
 
 
 @click.command()

@@ -136,9 +136,9 @@ class RunReport:
 def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -> tuple[float, BoundBy]:
     """(seconds, what binds) from the attempts as they went, all or those of `records`; 0 when nothing ended."""
     ended = {
-        name: (record, record.finished_s - record.started_s)
+        name: (record, _length(record))
         for name, record in (machine.records if records is None else records).items()
-        if record.finished_s is not None and record.started_s is not None
+        if record.finished_s is not None and record.began_s is not None
     }
     bounds: list[tuple[float, BoundBy]] = [
         (_by_work(machine, ended), "work"),
@@ -146,6 +146,14 @@ def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -
         (_by_path(machine, ended), "path"),  # behind the claims: an order that was added for one is in the path too
     ]
     return max(bounds, key=lambda bound: bound[0])
+
+
+def _length(record: Record) -> float:
+    """Seconds that a task's attempts took of its place in any order: on instances, and for one that is done up to the line. What it
+    waited between two attempts is nobody's work: others had its claims."""
+    if record.state == DONE and record.finished_s is not None and record.started_s is not None:
+        return max(record.busy_s, record.finished_s - record.started_s)
+    return record.busy_s
 
 
 Ended = dict[str, tuple[Record, float]]  # {task id: (record, seconds)}
@@ -173,10 +181,10 @@ def _by_work(machine: Machine, ended: Ended) -> float:
 def _by_path(machine: Machine, ended: Ended) -> float:
     left: dict[str, int] = {}
     behind: dict[str, list[str]] = {}
-    for name in ended:
-        record = ended[name][0]
+    for name, (record, _) in ended.items():
         for other in (*(record.needed_by or ()), *(record.ordered_by or ())):
-            if other.task.id in ended:
+            # When the first of two that were only ordered is tried again after the second's end, nothing waited for that.
+            if other.task.id in ended and (record.finished_s or 0.0) <= (other.began_s or 0.0):
                 behind.setdefault(name, []).append(other.task.id)
                 left[other.task.id] = left.get(other.task.id, 0) + 1
     length = {name: seconds for name, (_, seconds) in ended.items()}
@@ -226,14 +234,17 @@ def build(
     checks = tuple(CheckResult(**result) for result in machine.checked.results) if machine.checked else ()
     checks_ok = all(check.ok for check in checks)
     counts: dict[str, int] = {}
-    last_end = 0.0
+    last_end = busy_s = 0.0
+    steals = 0
     first = None
     for record in records.values():
         counts[record.state] = counts.get(record.state, 0) + 1
         if record.finished_s is not None and record.finished_s > last_end:
             last_end = record.finished_s
-        if record.started_s is not None and (first is None or record.started_s < first):
-            first = record.started_s
+        if record.began_s is not None and (first is None or record.began_s < first):
+            first = record.began_s
+        busy_s += record.busy_s
+        steals += bool(record.stolen_from)
     makespan_s = last_end - first if first is not None and last_end > first else 0.0
     dispatch = machine.dispatch
     landed = tuple(commit for event in machine.landed for commit in event.commits)
@@ -243,8 +254,8 @@ def build(
         state=state or outcome(counts, checks_ok),
         tasks=TaskReports(records),
         makespan_s=makespan_s,
-        steals=dispatch.steals,
-        utilization=dispatch.busy_s / (dispatch.peak * makespan_s) if dispatch.peak and makespan_s else 0.0,
+        steals=steals if len(records) < len(machine.records) else dispatch.steals,
+        utilization=busy_s / (dispatch.peak * makespan_s) if dispatch.peak and makespan_s else 0.0,
         bound=lambda: lower_bound(machine, records),
         instances=tuple(
             InstanceReport(one.name, one.crew.spec.name, one.tasks, one.steals, one.busy_s) for one in dispatch.everyone

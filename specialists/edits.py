@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ast_grep_py import SgNode, SgRoot
 
@@ -61,6 +61,7 @@ EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
 _VARIABLE: Final = re.compile(r"\$\$\$([A-Z_][A-Z0-9_]*)|\$([A-Z_][A-Z0-9_]*)")
 _ANY_VARIABLE: Final = re.compile(r"\$\$\$[A-Z_0-9]*|\$\$?[A-Z_][A-Z0-9_]*")
 _WORD: Final = re.compile(r"[^\W\d]\w*")
+_EMPTY_BODIES: Final = ("text", "content", "body")  # kinds that may well be empty: raw_text, heredoc_body, ...
 _LOOK_BACK: Final = 512  # characters; as far as ast-grep looks for the start of a line
 _GENERATED: Final = "@" + "generated"  # LibCST's mark for files that codemods leave alone
 
@@ -76,18 +77,43 @@ class Broken(Exception):
 # --- parsing before and after ----------------------------------------------------------------------------------
 
 
+class Damage(NamedTuple):
+    """What a tolerant parser could not make sense of: ERROR nodes, the lines they span, tokens it had to think up (MISSING)."""
+
+    errors: int = 0
+    lines: int = 0
+    missing: int = 0
+    first_line: int = 0  # 0: none
+
+
 def parse_problem(path: str, data: bytes, language: str | None) -> str | None:
-    """Why the bytes are not a sound file of the language, or None; without a language only the encoding is looked at."""
+    """Why the bytes are not a file of the language that can be edited, or None. Python must compile; of other languages only the
+    encoding is looked at, as sound C headers, style sheets and templates have parts that their grammars do not know."""
+    if language is None:
+        return None
     if language == "python":
         return _python_problem(path, data)
     try:
-        text = data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return f"not valid UTF-8 (byte {error.start})"
-    if language is None:
+    return None
+
+
+def edit_problem(path: str, before: bytes, after: bytes, language: str | None) -> str | None:
+    """What an edit broke in a file that was sound (`parse_problem`), or None: a file may not parse worse than it did."""
+    wrong = parse_problem(path, after, language)
+    if wrong is not None or language is None or language == "python":
+        return wrong
+    new = damage(after.decode("utf-8-sig"), language)
+    if not (new.errors or new.missing):
         return None
-    line = _first_error(SgRoot(text, language).root())
-    return None if line is None else f"does not parse as {language}: line {line}"
+    old = damage(before.decode("utf-8-sig"), language)
+    grown = max(0, after.count(b"\n") - before.count(b"\n"))
+    if new.errors <= old.errors and new.missing <= old.missing and new.lines <= old.lines + grown:
+        return None
+    worse = ", worse than before" if old.errors or old.missing else ""
+    return f"does not parse as {language}{worse}: line {new.first_line}"
 
 
 def _python_problem(path: str, data: bytes) -> str | None:
@@ -102,9 +128,18 @@ def _python_problem(path: str, data: bytes) -> str | None:
     return None
 
 
-def _first_error(root: SgNode) -> int | None:
-    found = root.find(kind="ERROR")
-    return None if found is None else found.range().start.line + 1
+def damage(text: str, language: str) -> Damage:
+    """How badly a text parses. A MISSING node is a leaf without any text; empty bodies of strings and scripts are none."""
+    root = SgRoot(text, language).root()
+    spans = [node.range() for node in root.find_all(kind="ERROR")]
+    missing = [
+        node.range()
+        for node in root.find_all({"rule": {"regex": "^$"}})
+        if node.is_leaf() and node.parent() is not None and not node.kind().endswith(_EMPTY_BODIES)
+    ]
+    lines = {line for span in spans for line in range(span.start.line, span.end.line + 1)}
+    first = min((span.start.line + 1 for span in (*spans, *missing)), default=0)
+    return Damage(len(spans), len(lines), len(missing), first)
 
 
 def language_of(path: str) -> str | None:
@@ -345,11 +380,12 @@ def apply(
         before = parse_problem(path, data, language)
         return "failed", before or f"{type(error).__name__}: {error}", None, False
     if new == data:
-        return "unchanged", "", None, False
+        broken = parse_problem(path, data, language)  # then a match may have been overlooked
+        return ("unchanged", "", None, False) if broken is None else ("skipped", broken, None, False)
     before = parse_problem(path, data, language)
     if before is not None:
         return "failed", before, None, False
-    after = parse_problem(path, new, language)
+    after = edit_problem(path, data, new, language)
     if after is not None:
         return "failed", f"the edit broke it, so it is left as it was: {after}", None, False
     return "changed", "", new, more

@@ -148,6 +148,12 @@ id = "two"
 specialist = "test"
 writes = ["src/"]
 exec = ["true"]
+[[task]]
+id = "look"
+specialist = "test"
+reads = ["README"]
+after = ["two"]
+exec = ["true"]
 """
 
 
@@ -156,14 +162,15 @@ def test_a_plan_is_foretold_and_run(repo: Repo, tmp_path: Path) -> None:
     repo.commit(SOURCES)
     (tmp_path / "plan.toml").write_text(PLAN)
     foretold = journeyman("plan", str(tmp_path / "plan.toml"), "--json", cwd=repo.path).json
-    assert foretold["levels"] == [["one"], ["two"]]
+    assert foretold["levels"] == [["one"], ["two"], ["look"]]
     assert foretold["conflicts"][0]["reason"] == "`two` waits for `one`: both write src/m1.py"
     assert foretold["pays"] is False
     words = journeyman("plan", str(tmp_path / "plan.toml"), cwd=repo.path).out
     assert "parallel will not pay" in words
+    assert "look  [test]  reads README  after two\n" in words
     done = journeyman("run", str(tmp_path / "plan.toml"), "--json", cwd=repo.path)
     assert done.code == 0, done.out
-    assert set(done.json["tasks"]) == {"one", "two"}
+    assert set(done.json["tasks"]) == {"one", "two", "look"}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from itertools import combinations
 from math import inf, nan
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +111,11 @@ def test_no_order_is_added_without_need(tasks: tuple[Task, ...]) -> None:
         assert all(any(overlap(one.path, name) for name in (*t.writes, *t.reads)) for t in (first, then))
         without = ancestors(edges(tasks, [other for other in orders if other is not one]))
         assert one.first not in without[one.then]
+        if one.kind == "read":
+            reads, writes = (first, then) if one.reader == one.first else (then, first)
+            assert any(overlap(one.path, name) for name in reads.reads)
+            assert any(overlap(one.path, name) for name in writes.writes)
+            assert {reads.id, writes.id} == {one.first, one.then}
 
 
 @given(graphs())
@@ -123,6 +129,18 @@ def test_an_added_order_says_why() -> None:
     tasks = (Task("card", "ui", writes=("src/App.tsx",)), Task("nav", "ui", writes=("src/App.tsx",)))
     (one,) = conflicts(tasks, keys)
     assert one.reason == "`nav` waits for `card`: both write src/App.tsx"
+    writer, reader = Task("card", "ui", writes=("src/",)), Task("nav", "ui", reads=("src/App.tsx",))
+    (one,) = conflicts((writer, reader), keys)
+    assert one.reason == "`nav` waits for `card`: `nav` reads what `card` writes: src/App.tsx"
+    (one,) = conflicts((reader, writer), keys)
+    assert one.reason == "`card` waits for `nav`: `nav` reads what `card` writes: src/App.tsx"
+
+
+def test_an_order_of_an_older_journal_is_still_read() -> None:
+    """Who reads was not kept once: such an order decodes, and its reason leaves it open."""
+    old = msgspec.msgpack.encode({"first": "card", "then": "nav", "path": "src/App.tsx", "kind": "read"})
+    one = msgspec.msgpack.decode(old, type=Order)
+    assert one.reason == "`nav` waits for `card`: one writes what the other reads, src/App.tsx"
 
 
 CASES: list[tuple[str, list[Task], list[tuple[str, str, str, str]]]] = [

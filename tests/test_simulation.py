@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from simulation import Faults, World
 
+from runtime.report import build
+
 SEEDS = 1000
 COMMITTED = (5, 6, 12, 250, 1050, 1539, 1808, 2068, 2328, 2646, 2975)
 """Seeds that once found something; replayed for ever."""
@@ -16,6 +18,18 @@ def test_every_invariant_holds_after_every_step(first: int) -> None:
     with each acknowledged task in one final state, each commit made once."""
     for seed in range(first, first + 100):
         World(seed).play()
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_no_run_beats_its_lower_bound(first: int) -> None:
+    """Through retries, cancellations, crashes, claims that grow and runs tried again, the bound is at most the makespan, of a
+    whole run and of each group, and no instance is busier than all the time."""
+    for seed in range(first, first + 100):
+        machine = World(seed, Faults(fail=0.3, cancel=0.03, crash=0.02)).play()
+        for group in (None, *machine.groups):
+            found = build(machine, group=group)
+            assert found.bound_s <= found.makespan_s + 1e-9, f"seed {seed}, {group}: {found.bound_by}"
+            assert 0 <= found.utilization <= 1 + 1e-9, f"seed {seed}, {group}"
 
 
 @pytest.mark.parametrize("seed", COMMITTED)

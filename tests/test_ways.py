@@ -62,7 +62,7 @@ def test_what_a_match_must_contain(pattern: str, words: list[str]) -> None:
         (b"\xef\xbb\xbfprint(1)\r\n", "changed", ""),
         (b"# -*- coding: latin-1 -*-\nprint('\xe9')\n", "changed", ""),
         (b"print('\xe9')\n", "failed", "UTF-8"),
-        (b"print(1\n", "unchanged", ""),
+        (b"print(1\n", "skipped", "does not parse"),
         (b"def f(:\n    print(1)\n", "failed", "does not parse"),
         (b"x = 1\n", "unchanged", ""),
     ],
@@ -74,6 +74,36 @@ def test_oddly_encoded_and_broken_files_are_told_of(data: bytes, state: str, why
     assert (found, why in words) == (state, True), words
     if state == "changed":
         assert new == data.replace(b"print", b"log")
+
+
+@pytest.mark.parametrize(
+    ("language", "source", "good", "bad"),
+    [
+        ("c", "BEGIN_DECLS\nextern int f(int a) THROW attr((x));\nint g(void) { return old(1); }\n", "new(1)", "new(1"),
+        ("css", "a { *zoom: 1; }\nb { color: old(1); }\n", "new(1)", "new(1))}"),
+        ("tsx", "const a = <p>&;</p>\nfunction g() { return old(1) }\n", "new(1)", "new(1"),
+        ("c", "int g(void) { return old(1); }\n", "new(1)", "new(1"),
+        ("html", "<p>old(1)</p><script></script>\n", "<script></script>", "<a <b <"),
+    ],
+)
+def test_a_file_may_not_parse_worse_than_before(language: str, source: str, good: str, bad: str) -> None:
+    """Where a grammar does not know all of a sound file, an edit elsewhere in it is made; one that breaks it is refused."""
+
+    def to(text: str) -> edit.Edit:
+        return lambda data: data.replace(b"old(1)", text.encode())
+
+    name = f"a.{edit.EXTENSIONS[language][0]}"
+    state, why, new, _ = edit.apply(name, source.encode(), to(good), language, 1)
+    assert (state, why) == ("changed", "")
+    assert new == source.replace("old(1)", good).encode()
+    state, why, new, _ = edit.apply(name, source.encode(), to(bad), language, 1)
+    assert (state, new) == ("failed", None)
+    assert f"does not parse as {language}" in why
+
+
+def test_a_file_of_no_known_language_is_only_bytes() -> None:
+    """A user's own function may change files of any encoding where no language is known."""
+    assert edit.apply("a.po", b"caf\xe9\n", lambda data: data.upper(), None, 1)[2] == b"CAF\xe9\n"
 
 
 def test_an_edit_that_breaks_a_file_is_refused() -> None:

@@ -394,6 +394,8 @@ class Dispatch:
         record.state = RUNNING
         record.attempt += 1
         record.started_s = self.now
+        if record.began_s is None:
+            record.began_s = self.now
         self.running += 1
         self.out.append(Start(record.task.id, record.attempt, instance.name, record.stolen_from))
 

@@ -38,13 +38,19 @@ class Order(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     first: str
     then: str
     path: str = ""
-    kind: str = "write"  # "write": both write it; "read": `then` reads what `first` writes, or the other way round
+    kind: str = "write"  # "write": both write it; "read": one reads what the other writes
+    reader: str = ""  # of kind "read": which of the two reads it; empty in journals from before it was kept
 
     @property
     def reason(self) -> str:
+        """Why, as a sentence for people."""
+        waits = f"`{self.then}` waits for `{self.first}`"
         if self.kind == "write":
-            return f"`{self.then}` waits for `{self.first}`: both write {self.path}"
-        return f"`{self.then}` waits for `{self.first}`: one writes what the other reads, {self.path}"
+            return f"{waits}: both write {self.path}"
+        if not self.reader:
+            return f"{waits}: one writes what the other reads, {self.path}"
+        writer = self.first if self.reader == self.then else self.then
+        return f"{waits}: `{self.reader}` reads what `{writer}` writes: {self.path}"
 
 
 class Keys(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -394,11 +394,12 @@ def conflicts(tasks: Sequence[Task], keys: KeysOf) -> tuple[Order, ...]:
         writes, reads = of[task.id]
         uses = {name: False for name in reads if name in contended}
         uses.update((name, True) for name in writes if name in contended)
-        clashes: dict[int, tuple[str, str]] = {}  # {place of the first: (name, kind)}
+        clashes: dict[int, tuple[str, str, str]] = {}  # {place of the first: (name, kind, who reads it)}
         for name, writing in uses.items():
             for first, path, kind in sweep.use(at, name, writing):
                 if first not in clashes or (kind == "write" and clashes[first][1] == "read"):
-                    clashes[first] = path, kind
+                    reader = line[first].id if writing else task.id
+                    clashes[first] = path, kind, "" if kind == "write" else reader
         for first in reach.unordered(at, clashes) if clashes else ():
             found.append(Order(line[first].id, task.id, *clashes[first]))
     return tuple(found)

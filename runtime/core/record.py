@@ -49,6 +49,7 @@ class Record:
 
     __slots__ = (
         "attempt",
+        "began_s",
         "busy_s",
         "cancelling",
         "changeset",
@@ -96,7 +97,8 @@ class Record:
         self.instance: Instance | None = None
         self.ran_on = ""  # the name of the instance of its last attempt
         self.stolen_from = ""  # whose deque that attempt was taken from, when it was not that instance's own
-        self.started_s: float | None = None
+        self.began_s: float | None = None  # when its first attempt started, after a retry of the run too
+        self.started_s: float | None = None  # when its current or last attempt started
         self.finished_s: float | None = None
         self.result: Any = None
         self.error: str | None = None
