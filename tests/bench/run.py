@@ -277,7 +277,7 @@ def codemod() -> None:
     """The f-string codemod over all of Django, isolation and commits included, against LibCST's own tool with two jobs."""
     with django_copy() as folder:
         theirs = _timed(
-            [sys.executable, "-m", "libcst.tool", "codemod", "-j", "2", "--no-format", FSTRINGS, "."], folder
+            [sys.executable, "-m", "libcst.tool", "codemod", FSTRINGS, "-j", "2", "--no-format", "."], folder
         )
     for name, more, target in (
         ("with --containing", ["--containing", ".format("], "<= 0.25"),

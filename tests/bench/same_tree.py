@@ -82,7 +82,7 @@ CASES: dict[str, tuple[list[str | Path], list[str]]] = {
         ["--exec", str(BIN / "pyupgrade"), "--py310-plus", "{files}", ";", "--ok-exit", "0,1", "django/**/*.py"],
     ),
     "codemod": (
-        [sys.executable, "-m", "libcst.tool", "codemod", "-j", "2", "--no-format", FSTRINGS, "django"],
+        [sys.executable, "-m", "libcst.tool", "codemod", FSTRINGS, "-j", "2", "--no-format", "django"],
         ["--codemod", FSTRINGS, "--containing", ".format(", "django/**/*.py"],
     ),
 }
