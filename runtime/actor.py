@@ -14,7 +14,7 @@ import trio
 
 from .core.commands import Start
 from .core.events import Event, Failed, Finished, InstanceDied
-from .errors import ClaimViolation, GiveUp, JournalFailed, Transient
+from .errors import ClaimViolation, GiveUp, JournalFailed, Paused, Transient
 
 SLICE_S: Final = 0.001
 MOST_TURNS: Final = 50
@@ -152,12 +152,16 @@ def failure(start: Start, error: BaseException) -> Failed:
     text = describe(error)
     leaves = list(_leaves(error))
     if any(isinstance(leaf, ClaimViolation) for leaf in leaves):
-        return Failed(start.task, start.attempt, text, "claims")
+        return Failed(start.task, start.attempt, text, "claims", fresh=True)
+    pauses = [leaf for leaf in leaves if isinstance(leaf, Paused)]
+    if pauses:
+        return Failed(start.task, start.attempt, text, "paused", hold=all(leaf.hold for leaf in pauses))
+    fresh = any(getattr(leaf, "fresh", False) for leaf in leaves)
     result = next((leaf.result for leaf in leaves if hasattr(leaf, "result")), None)
     if any(isinstance(leaf, GiveUp) for leaf in leaves):
         return Failed(start.task, start.attempt, text, "permanent", result=result)
     waits = [leaf.retry_after_s for leaf in leaves if isinstance(leaf, Transient) and leaf.retry_after_s]
-    return Failed(start.task, start.attempt, text, "transient", max(waits, default=None), result)
+    return Failed(start.task, start.attempt, text, "transient", max(waits, default=None), result, fresh)
 
 
 def describe(error: BaseException) -> str:
@@ -165,7 +169,7 @@ def describe(error: BaseException) -> str:
     leaves = list(_leaves(error))
     if len(leaves) == 1:
         leaf = leaves[0]
-        if isinstance(leaf, GiveUp | Transient | ClaimViolation):
+        if isinstance(leaf, GiveUp | Transient | ClaimViolation | Paused):
             return str(leaf)
         return f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__
     return "; ".join(describe(leaf) for leaf in leaves)

@@ -23,6 +23,7 @@ _TEXT: Final = "text"
 _TEXTS: Final = "a list of texts"
 _TABLE: Final = "a table"
 _MOST: Final = 1000  # instances; the runtime takes no more
+_MOST_TOKENS: Final = 1_000_000
 _SIZE_LIMIT_BYTES: Final = 1024 * 1024
 
 _FIELDS: Final[Mapping[str, str]] = {
@@ -46,11 +47,17 @@ _SPECIALIST: Final[Mapping[str, str]] = {
     "checks": _TEXTS,
     "handler": _TEXT,
     "isolation": _TEXT,
+    "model": _TEXT,
+    "effort": _TEXT,
+    "max_tokens": _WHOLE,
+    "max_turns": _WHOLE,
+    "tools": _TEXTS,
 }
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "claims": ("strict", "grow"),
     "on_failure": ("isolate", "rollback-scope", "rollback-level", "stop"),
     "isolation": ("overlay", "worktree"),
+    "effort": ("low", "medium", "high", "xhigh", "max"),  # as the SDK's output_config has them
 }
 _SECRET: Final = re.compile(
     r"key|token|secret|password|credential|^auth(?!or)|url|endpoint|proxy|^env|environment|anthropic", re.IGNORECASE
@@ -216,8 +223,9 @@ def _wrong(name: str, value: Any, want: str) -> str | None:
     if name in _CHOICES and value not in _CHOICES[name]:
         return f"{value!r} is not one of {', '.join(_CHOICES[name])}"
     least = 0 if name == "min_instances" else 1
-    if want == _WHOLE and not least <= value <= _MOST:
-        return f"{value} is not from {least} to {_MOST}"
+    most = _MOST_TOKENS if name == "max_tokens" else _MOST
+    if want == _WHOLE and not least <= value <= most:
+        return f"{value} is not from {least} to {most}"
     if want == _NUMBER and value <= 0:
         return f"{value} is not a number of seconds above 0"
     if want == _TEXTS and not all(one.strip() for one in value):

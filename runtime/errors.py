@@ -11,17 +11,29 @@ from collections.abc import Iterable
 __all__ = [
     "BadInput",
     "BadPlan",
+    "BudgetSpent",
     "Bug",
+    "ChecksRed",
     "ClaimViolation",
+    "EmptyChange",
     "GiveUp",
     "JournalDamaged",
     "JournalFailed",
     "JournalForeign",
     "JourneymanError",
+    "MalformedCall",
+    "NoCredentials",
+    "Paused",
+    "Refused",
     "RepositoryRefused",
     "RunHeld",
+    "ServiceRefused",
+    "ServiceUnavailable",
+    "Stalled",
     "TaskFailed",
+    "TooManyTurns",
     "Transient",
+    "Truncated",
 ]
 
 
@@ -89,6 +101,77 @@ class Transient(JourneymanError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+# --- what can go wrong with a model: is trying again of use, and does the conversation begin anew (`fresh`)? ---
+
+
+class NoCredentials(BadInput):
+    """A task needs Claude, and the environment has no key for it."""
+
+
+class Paused(JourneymanError):
+    """A budget or a quota is spent. The task is kept as it is and costs no attempt; `resume` goes on. `hold`: only this task waits."""
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hold: bool = False) -> None:
+        super().__init__(message)
+        self.hold = hold
+
+
+class BudgetSpent(Paused):
+    """The next call could pass the budget of the run or (with `hold`) of the task."""
+
+
+class EmptyChange(Transient):
+    """The model ended its turn with nothing changed, and without saying that there is nothing to do. Tried again from the start."""
+
+    fresh = True
+
+
+class Truncated(Transient):
+    """The answer ended at its token limit. Tried again from the start."""
+
+    fresh = True
+
+
+class MalformedCall(Transient):
+    """Again and again a tool's input was none that the tool can take. Tried again from the start."""
+
+    fresh = True
+
+
+class TooManyTurns(Transient):
+    """The conversation did not come to an end within the specialist's `max_turns`. Tried again from the start."""
+
+    fresh = True
+
+
+class ChecksRed(Transient):
+    """A check of the task stayed red after its `fix_rounds`. Tried again from the start; `result` has what the checks said."""
+
+    fresh = True
+
+    def __init__(self, message: str, result: object = None) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class Stalled(Transient):
+    """The stream went silent for longer than `stall_s`, more than once. The conversation goes on from its last turn."""
+
+
+class ServiceUnavailable(Transient):
+    """The service failed, was overloaded or could not be reached, again and again. Goes on from its last turn."""
+
+
+class Refused(GiveUp):
+    """The model refused the request. Trying again is no use."""
+
+
+class ServiceRefused(GiveUp):
+    """The service refused the request for what it is (400, 401, 403, 404, 413), in its own words. Trying again is no use."""
 
 
 class ClaimViolation(JourneymanError):

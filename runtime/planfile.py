@@ -52,6 +52,9 @@ _PLAN_FIELDS: Final[Mapping[str, str]] = {
     "setup": _TEXT,
     "setup_timeout_s": _NUMBER,
     "format": _TEXTS,
+    "budget_usd": _NUMBER,
+    "budget_tokens": _WHOLE,
+    "contracts": _TEXT,
 }
 _TASK_FIELDS: Final[Mapping[str, str]] = {
     "id": _TEXT,
@@ -71,6 +74,10 @@ _TASK_FIELDS: Final[Mapping[str, str]] = {
     "containing": _TEXT,
     "passes": _PASSES,
     "ok_exit": _WHOLES,
+    "check": _TEXTS,
+    "fix_rounds": _WHOLE,
+    "budget_usd": _NUMBER,
+    "budget_tokens": _WHOLE,
 }
 _WAY_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
     "rewrite": {"pattern": _TEXT, "replace": _TEXT, "language": _TEXT},

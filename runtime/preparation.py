@@ -33,6 +33,9 @@ _RULES = (
     "setup",
     "setup_timeout_s",
     "format",
+    "budget_usd",
+    "budget_tokens",
+    "contracts",
 )
 
 

@@ -16,10 +16,10 @@ from typing import Any, Final
 import attrs
 import trio
 
+from runtime.checks import run_command
 from runtime.core.changes import MODE_LINK, MODE_SUBMODULE
 from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import GiveUp
-from runtime.finish import run_command
 from runtime.workspace import Brief, Workspace
 
 from .outcome import FileOutcome, settle

@@ -19,8 +19,8 @@ import attrs
 import msgspec
 import trio
 
+from runtime.checks import child_environment
 from runtime.errors import GiveUp, Transient
-from runtime.finish import child_environment
 
 Answers = list[tuple[str, str, bytes | None, bool]]
 

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("core", "errors"),
-    ("record_codec", "journal", "git", "report", "claims", "workspace"),
+    ("record_codec", "journal", "git", "report", "claims", "workspace", "checks", "conversation"),
     ("overlay", "worktrees", "line"),
     ("actor", "attempts", "finish", "preparation"),
     ("engine",),

@@ -208,7 +208,7 @@ after = ["a"]
     found = told(text, "toml", check=lambda plan: problems(plan, SPECIALISTS))
     assert found == [
         "p:4: plan: colour: there is no such field; known are: name, base, checks, claims, on_failure, together, "
-        "max_failures, setup, setup_timeout_s, format",
+        "max_failures, setup, setup_timeout_s, format, budget_usd, budget_tokens, contracts",
         "p:9: task 'a': estimate_s: it must be a number, not text",
         "p:14: task 'b': specialist: it must be text, not a number",
         "p:3: plan: base: '-x' looks like an option, not a commit",

@@ -13,8 +13,9 @@ import msgspec
 from .changes import Changeset
 from .task import OnFailure, Task
 
-FailureKind = Literal["transient", "permanent", "timeout", "claims", "cancelled", "conflict"]
-"""`conflict` is the line's: the changeset did not fit the tip. All others are the attempt's."""
+FailureKind = Literal["transient", "permanent", "timeout", "claims", "cancelled", "conflict", "paused"]
+"""`conflict` is the line's: the changeset did not fit the tip. All others are the attempt's; `paused` costs it nothing: a budget or a
+quota is spent, and the task waits for a resume."""
 
 StealPolicy = Literal["front", "back", "half", "never"]
 
@@ -100,7 +101,8 @@ class Finished(Event, tag="finished", gc=False):
 
 
 class Failed(Event, tag="failed", gc=False):
-    """An attempt failed. `retry_after_s` is the least wait that the cause asked for."""
+    """An attempt failed. `retry_after_s` is the least wait that the cause asked for. `fresh`: what its conversation said led
+    nowhere, so the next attempt begins a new one. `hold`: with kind `paused`, only this task waits, not the whole run."""
 
     task: str
     attempt: int
@@ -108,6 +110,68 @@ class Failed(Event, tag="failed", gc=False):
     kind: FailureKind = "transient"
     retry_after_s: float | None = None
     result: Any = None  # what there is to keep of it, e.g. the state of each file
+    fresh: bool = False
+    hold: bool = False
+
+
+class Spent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What was bought from a model: tokens, and US dollars. `saved_usd` is what reading from the cache saved."""
+
+    input: int = 0
+    cache_write: int = 0
+    cache_read: int = 0
+    output: int = 0
+    usd: float = 0.0
+    saved_usd: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(
+            self.input + other.input,
+            self.cache_write + other.cache_write,
+            self.cache_read + other.cache_read,
+            self.output + other.output,
+            self.usd + other.usd,
+            self.saved_usd + other.saved_usd,
+        )
+
+    @property
+    def tokens(self) -> int:
+        """All of them, as a budget counts them."""
+        return self.input + self.cache_write + self.cache_read + self.output
+
+
+class Answered(Event, tag="answered"):
+    """A model's answer, durable before its tools run. `opening` is the conversation's first message (with turn 1 only), `state`
+    the workspace it belongs to, `content` the answer's blocks as the API gave them."""
+
+    task: str
+    attempt: int
+    turn: int
+    content: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    stop: str = ""
+    model: str = ""
+    spent: Spent = Spent()
+    state: Changeset | None = None
+    opening: list[dict[str, Any]] = msgspec.field(default_factory=list)
+
+
+class Told(Event, tag="told"):
+    """What the model is told next: the results of its tools, or what is still wrong; `state` is the workspace by then."""
+
+    task: str
+    attempt: int
+    turn: int
+    content: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    state: Changeset | None = None
+
+
+class Charged(Event, tag="charged"):
+    """Money went for an answer that cannot be used: it broke off, or its tool input does not parse."""
+
+    task: str
+    attempt: int
+    spent: Spent = Spent()
+    why: str = ""
 
 
 class Merged(Event, tag="merged", gc=False):
@@ -205,6 +269,9 @@ AnyEvent = (
     | Submitted
     | Finished
     | Failed
+    | Answered
+    | Told
+    | Charged
     | Merged
     | Asked
     | InstanceDied

@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from . import invariants
 from . import record as st
 from .commands import Abort, Backoff, Command, Concluded, Grant, Merge, Refuse, Rollback, Settled
 from .deques import Dispatch
 from .events import (
+    Answered,
     Asked,
     CancelRequested,
+    Charged,
     Checked,
     Closed,
     DrainRequested,
@@ -38,8 +41,10 @@ from .events import (
     Resumed,
     Retried,
     RolledBack,
+    Spent,
     Submitted,
     Tick,
+    Told,
 )
 from .ownership import Registry
 from .record import Record
@@ -78,6 +83,8 @@ class Machine:
         self.merging = 0
         self.rolling = 0
         self.draining = False
+        self.paused = ""  # why nothing more is started, when a budget or a quota is spent
+        self.held = 0  # tasks that wait for a resume
         self.checked: Checked | None = None
         self.dropped: list[Dropped] = []
         self.landed: list[Landed] = []
@@ -92,6 +99,9 @@ class Machine:
             Submitted: self._on_submitted,
             Finished: self._on_finished,
             Failed: self._on_failed,
+            Answered: self._on_answered,
+            Told: self._on_told,
+            Charged: self._on_charged,
             Merged: self._on_merged,
             Asked: self._on_asked,
             InstanceDied: self._on_instance_died,
@@ -116,6 +126,8 @@ class Machine:
         self.now = self.dispatch.now = now
         self.history.append((now, event, out))
         self._steps[type(event)](event)
+        if self.held and not self.draining:
+            self._pause_when_stuck()
         return out
 
     def deadline(self) -> float | None:
@@ -340,12 +352,67 @@ class Machine:
             self.dispatch.free(instance)
         if event.result is not None:
             record.result = event.result
+        if event.fresh or event.kind == "conflict":
+            record.turns = None
         if record.cancelling or event.kind == "cancelled":
             self._settle(record, st.CANCELLED, record.cancelling or event.error)
+        elif event.kind == "paused":
+            self._hold(record, event)
         else:
             self._try_again(record, event)
         if instance is not None:
             self.dispatch.feed(instance)
+
+    def _hold(self, record: Record, event: Failed) -> None:
+        """A budget or a quota is spent. The attempt does not count; the conversation goes on from its last turn after a resume."""
+        record.last_attempt += 1
+        record.error = event.error
+        record.stolen_from = ""
+        record.state = st.HELD
+        self.held += 1
+        self._release(record)
+        if not event.hold:
+            self._pause(event.error)
+
+    def _pause(self, why: str) -> None:
+        self.paused = self.paused or why
+        self.draining = self.dispatch.halted = True
+
+    def _pause_when_stuck(self) -> None:
+        """Only held tasks, and what waits for them, are left: nothing will happen before a resume."""
+        dispatch = self.dispatch
+        if dispatch.running or self.merging or self.rolling or self._backoffs:
+            return
+        if not any(crew.queued for crew in dispatch.crews.values()):
+            held = next(record for record in self.records.values() if record.state == st.HELD)
+            self._pause(held.error or "a task is held")
+
+    # --- conversations -----------------------------------------------------------------------------------------
+
+    def _on_answered(self, event: Answered) -> None:
+        # Watchers and the history get what happened, not what was said: the journal has that.
+        slim = Answered(event.task, event.attempt, event.turn, stop=event.stop, model=event.model, spent=event.spent)
+        self._note_turn(event, slim)
+        self._charge(event.task, event.spent)
+
+    def _on_told(self, event: Told) -> None:
+        self._note_turn(event, Told(event.task, event.attempt, event.turn))
+
+    def _note_turn(self, event: Answered | Told, slim: Event) -> None:
+        self.history[-1] = (*self.history[-1][:1], slim, self.history[-1][2])
+        record = self._current(event.task, event.attempt, st.RUNNING)
+        if record is not None:
+            if record.turns is None or (event.turn == 1 and isinstance(event, Answered)):
+                record.turns = []
+            record.turns.append(event)
+
+    def _on_charged(self, event: Charged) -> None:
+        self._charge(event.task, event.spent)
+
+    def _charge(self, task: str, spent: Spent) -> None:
+        record = self.records.get(task)
+        if record is not None:
+            record.spent = spent if record.spent is None else record.spent + spent
 
     def _try_again(self, record: Record, event: Failed) -> None:
         if event.kind not in RETRIED or record.attempt >= record.last_attempt:
@@ -388,6 +455,7 @@ class Machine:
             held = each.state in st.HOLDS_CLAIMS or each.state == st.CLAIMING
             each.state = final
             each.error = why
+            each.turns = None
             each.finished_s = self.now
             self._out.append(Settled(each.task.id, final, why or ""))
             if held:
@@ -580,6 +648,8 @@ class Machine:
             self.dispatch.withdraw(record)
         elif state == st.BACKOFF:
             self._backoffs = [item for item in self._backoffs if item[2] is not record]
+        elif state == st.HELD:
+            self.held -= 1
         self._settle(record, st.CANCELLED, why)
 
     def _on_drain(self, event: DrainRequested) -> None:
@@ -588,9 +658,13 @@ class Machine:
     def _on_resumed(self, event: Resumed) -> None:
         """A new process, or the same after a drain. After a crash no instance is left: all start anew."""
         self.draining = self.dispatch.halted = False
-        self.closed = ""
+        self.closed = self.paused = ""
         if event.crashed:
             self._after_crash()
+        if self.held:
+            self.held = 0
+            for record in [one for one in self.records.values() if one.state == st.HELD]:
+                self._admit(record)
         self.dispatch.feed_parked()
 
     def _after_crash(self) -> None:
@@ -632,6 +706,7 @@ class Machine:
             record.cancelling = record.stolen_from = ""
             record.last_attempt = record.attempt + task.attempts
             record.crashes = 0
+            record.turns = None
         group.tasks = again
         group.left = len(again)
         self.closed = ""
@@ -673,53 +748,9 @@ class Machine:
     def _on_closed(self, event: Closed) -> None:
         self.closed = event.state
 
-    # --- invariants --------------------------------------------------------------------------------------------
-
     def check(self) -> None:
         """Assert every invariant that must hold between two events. O(tasks): for tests and simulations."""
-        self.registry.check()
-        queued = self.dispatch.check()
-        states: dict[str, int] = {}
-        for record in self.records.values():
-            states[record.state] = states.get(record.state, 0) + 1
-            self._check_record(record)
-        assert states.get(st.READY, 0) == queued, "a ready task lies in no deque, or in two"
-        assert states.get(st.RUNNING, 0) == self.dispatch.running
-        assert states.get(st.MERGING, 0) == self.merging
-        assert states.get(st.ROLLING, 0) == self.rolling
-        assert states.get(st.BACKOFF, 0) == len(self._backoffs)
-        for group in self.groups.values():
-            open_tasks = sum(1 for record in group.tasks if record.state not in st.FINAL and record.group == group.name)
-            assert open_tasks == group.left, f"group {group.name}: {open_tasks} open, {group.left} counted"
-        self._check_claims()
-        if self.at_rest and all(record.state in st.FINAL for record in self.records.values()):
-            assert self.registry.empty, "at rest, and claims are held"
-
-    def _check_record(self, record: Record) -> None:
-        state = record.state
-        assert (record.instance is not None) == (state == st.RUNNING), f"{record} has {record.instance}"
-        if state == st.RUNNING:
-            assert record.instance is not None
-            assert record.instance.record is record
-            assert not record.instance.died
-        assert record.missing >= 0
-        if state in (st.READY, st.RUNNING, st.MERGING, st.CLAIMING, st.BACKOFF, st.DONE):
-            for name in record.task.after:
-                before = self.records[name]
-                undone = before.state in (st.ROLLING, st.CANCELLED) and state == st.DONE
-                assert before.state == st.DONE or undone or record.cancelling or before.commit is None, (
-                    f"{record} is ahead of {before}"
-                )
-        assert record.attempt <= record.last_attempt, f"{record}: more attempts than allowed"
-
-    def _check_claims(self) -> None:
-        writers: dict[str, str] = {}
-        for record in self.records.values():
-            if record.state in st.HOLDS_CLAIMS and record.keys is not None:
-                for path in record.keys.writes:
-                    assert path not in writers, f"{path} has two writers: {writers[path]}, {record.task.id}"
-                    writers[path] = record.task.id
-                    assert self.registry.covers(record.task.id, path)
+        invariants.check(self)
 
 
 def open_tasks(machine: Machine) -> Iterable[Record]:

@@ -28,6 +28,7 @@ _Wrong = Iterator[tuple[str, str]]  # (field, what is wrong with it)
 
 _ID_LIMIT: Final = 200
 _SECONDS_LIMIT: Final = 1e9  # thirty years: whatever is longer is a slip, and a sum of them stays finite
+_ROUNDS_LIMIT: Final = 20
 _CYCLES_SHOWN: Final = 10
 _POLICIES: Final = ("isolate", "rollback-scope", "rollback-level", "stop")
 _CLAIMS: Final = ("strict", "grow")
@@ -137,7 +138,8 @@ def _plan_problems(plan: Plan) -> _Wrong:
     if not isinstance(plan.together, bool):
         yield "together", f"it must be true or false, not {plan.together!r}"
     yield from _seconds("setup_timeout_s", plan.setup_timeout_s)
-    for field in ("name", "setup"):
+    yield from _budgets(plan)
+    for field in ("name", "setup", "contracts"):
         yield from _text(field, getattr(plan, field))
     for field in ("checks", "format"):
         for command in getattr(plan, field):
@@ -176,6 +178,17 @@ def _task_problems(
     if task.ok_exit != (0,):
         for code in task.ok_exit:
             yield from _whole("ok_exit", code, 0, 255)
+    if task.fix_rounds.__class__ is not int or not 0 <= task.fix_rounds <= _ROUNDS_LIMIT:
+        yield from _whole("fix_rounds", task.fix_rounds, 0, _ROUNDS_LIMIT)
+    yield from _budgets(task)
+    for command in task.check:
+        if not isinstance(command, str) or not command.strip() or "\0" in command:
+            yield "check", f"{command!r} is not a command"
+    if task.check and task.way:
+        yield (
+            "check",
+            "it belongs to tasks for a model; what a rewrite, codemod or exec did is checked by the plan's `checks`",
+        )
     if task.writes or task.reads:
         yield from _path_problems(task, path_problem)
     if task.exec is not None or task.rewrite is not None or task.codemod is not None:
@@ -265,6 +278,14 @@ def _seconds(field: str, value: Any) -> _Wrong:
         yield field, f"{value!r} is not more than 0 seconds"
     elif value > _SECONDS_LIMIT:
         yield field, f"it is more than {_SECONDS_LIMIT:.0f} seconds"
+
+
+def _budgets(limited: Plan | Task) -> _Wrong:
+    usd, tokens = limited.budget_usd, limited.budget_tokens
+    if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd < math.inf):
+        yield "budget_usd", f"{usd!r} is not an amount of US dollars above 0"
+    if tokens is not None:
+        yield from _whole("budget_tokens", tokens, 1)
 
 
 def _whole(field: str, value: Any, least: int, most: int | None = None) -> _Wrong:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from .changes import Changeset
-from .events import Keys
+from .events import Answered, Keys, Spent, Told
 from .task import Task
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ READY: Final = "ready"  # holds its claims, lies in a deque (or in its crew's ba
 RUNNING: Final = "running"  # an attempt is on an instance
 MERGING: Final = "merging"  # its changeset is on the way to the line
 BACKOFF: Final = "backoff"  # between two attempts
+HELD: Final = "held"  # a budget or a quota is spent: it waits for a resume
 ROLLING: Final = "rolling back"  # was done; its change is being taken off the line
 DONE: Final = "done"
 FAILED: Final = "failed"
@@ -33,9 +34,10 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     WAITING: frozenset({CLAIMING, READY, SKIPPED, CANCELLED}),
     CLAIMING: frozenset({READY, SKIPPED, CANCELLED}),
     READY: frozenset({RUNNING, CANCELLED}),
-    RUNNING: frozenset({MERGING, DONE, FAILED, BACKOFF, CANCELLED, CLAIMING, READY}),
+    RUNNING: frozenset({MERGING, DONE, FAILED, BACKOFF, HELD, CANCELLED, CLAIMING, READY}),
     MERGING: frozenset({DONE, FAILED, BACKOFF, CANCELLED, ROLLING}),
     BACKOFF: frozenset({CLAIMING, READY, CANCELLED}),
+    HELD: frozenset({CLAIMING, READY, CANCELLED}),
     ROLLING: frozenset({DONE, CANCELLED}),
     DONE: frozenset({ROLLING, CANCELLED}),
     FAILED: frozenset({WAITING, CLAIMING, READY}),  # only by `Retried`
@@ -71,10 +73,12 @@ class Record:
         "ran_on",
         "result",
         "seq",
+        "spent",
         "started_s",
         "state",
         "stolen_from",
         "task",
+        "turns",
     )
 
     def __init__(self, task: Task, crew: Crew, seq: int, group: str, estimate_s: float, keys: Keys | None) -> None:
@@ -104,6 +108,8 @@ class Record:
         self.error: str | None = None
         self.changeset: Changeset | None = None  # while it is on the way to the line
         self.commit: str | None = None
+        self.turns: list[Answered | Told] | None = None  # the conversation so far, to go on from
+        self.spent: Spent | None = None  # on models, all attempts
         self.cancelling = ""  # why, when a running attempt has been told to stop
 
     def __repr__(self) -> str:

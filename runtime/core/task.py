@@ -57,6 +57,8 @@ class Task:
     resource names. `after` names tasks whose results this one needs. `estimate_s` and `timeout_s` are seconds.
     `attempts` is the most times it is tried. At most one of `rewrite`, `codemod` and `exec` is given; none means
     the specialist's own way. `containing`, `passes` (`FIXPOINT` = until nothing changes) and `ok_exit` tune those ways.
+    `check` are commands that must be green before an attempt with a model counts as done; red ones go back to the model,
+    `fix_rounds` times at most. `budget_usd` and `budget_tokens` are the most that all its attempts may spend.
     """
 
     id: str
@@ -78,6 +80,10 @@ class Task:
     containing: str = attrs.field(default="", kw_only=True)
     passes: int = attrs.field(default=1, kw_only=True)
     ok_exit: tuple[int, ...] = attrs.field(default=(0,), kw_only=True, converter=_codes)
+    check: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_strings)
+    fix_rounds: int = attrs.field(default=2, kw_only=True)
+    budget_usd: float | None = attrs.field(default=None, kw_only=True)
+    budget_tokens: int | None = attrs.field(default=None, kw_only=True)
 
     @property
     def way(self) -> str:
@@ -103,7 +109,8 @@ class Specialist:
     `instances` is the cap of the crew, `min_instances` how many stay when it is idle, `helps` the specialists whose
     overflow an idle instance may take besides its own crew's. `writes` are the globs a task may write when it claims
     nothing itself; `prompt` is the charter a model is given; `checks` are commands (argv strings) that belong to its
-    work; `isolation` is where an attempt's files are when the task's way does not decide it.
+    work; `isolation` is where an attempt's files are when the task's way does not decide it. With a model: `model` and `effort`
+    (empty: the default), `max_tokens` an answer and `max_turns` a conversation may have, `tools` it may use (None: all).
     """
 
     name: str
@@ -115,6 +122,13 @@ class Specialist:
     prompt: str = attrs.field(default="", kw_only=True)
     checks: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_strings)
     isolation: Isolation = attrs.field(default="overlay", kw_only=True)
+    model: str = attrs.field(default="", kw_only=True)
+    effort: str = attrs.field(default="", kw_only=True)
+    max_tokens: int = attrs.field(default=32_000, kw_only=True)
+    max_turns: int = attrs.field(default=60, kw_only=True)
+    tools: tuple[str, ...] | None = attrs.field(
+        default=None, kw_only=True, converter=attrs.converters.optional(_strings)
+    )
 
 
 @attrs.frozen
@@ -124,7 +138,8 @@ class Plan:
     `base` is the commit the run starts from. `checks` are commands run on the merged result, at the same time.
     `claims="grow"` lets an attempt claim a free path on the spot. `together` lands all of it or nothing.
     `max_failures` stops the run once that many tasks have failed. `setup` prepares a new worktree, in at most
-    `setup_timeout_s` seconds. `format` commands run once over the changed files.
+    `setup_timeout_s` seconds. `format` commands run once over the changed files. `budget_usd` and `budget_tokens` are the most that
+    the run may spend on models; `contracts` is text that every specialist is told, in the prompt's shared part.
     """
 
     tasks: tuple[Task, ...] = attrs.field(converter=_tasks)
@@ -138,3 +153,6 @@ class Plan:
     setup: str = attrs.field(default="", kw_only=True)
     setup_timeout_s: float = attrs.field(default=600.0, kw_only=True)
     format: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_strings)
+    budget_usd: float | None = attrs.field(default=None, kw_only=True)
+    budget_tokens: int | None = attrs.field(default=None, kw_only=True)
+    contracts: str = attrs.field(default="", kw_only=True)

@@ -1,0 +1,112 @@
+"""Commands and checks: an argv in a folder, with an environment that no key gets into, a process group of its own and a limit.
+
+Knows processes; not what a command is for, nor where the folder came from.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from .errors import BadInput
+from .report import CheckResult
+
+CHECK_TIMEOUT_S: Final = 1800.0
+_TAIL_BYTES: Final = 20_000
+_GRACE_S: Final = 5.0
+_PASSED_ON: Final = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TERM",
+    "XDG_CACHE_HOME",
+)
+
+
+def child_environment() -> dict[str, str]:
+    """What a child process is given: an allow-list, so that no key of the user's reaches it."""
+    kept = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith("LC_")}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def words_of(command: str) -> list[str]:
+    """A command as an argv; `{python}` is the interpreter that runs us. Raises BadInput."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise BadInput(f"command {command!r}: {error}") from None
+    return [sys.executable if word == "{python}" else word for word in words]
+
+
+async def run_command(words: Sequence[str], folder: Path, timeout_s: float) -> tuple[int | None, bytes]:
+    """(exit code, the tail of its output); None when it took too long or could not be started. Its whole process group ends
+    with it."""
+    try:
+        process = await trio.lowlevel.open_process(
+            list(words),
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=child_environment(),
+        )
+    except OSError as error:
+        return None, f"{words[0]}: {error.strerror or error}".encode()
+    said = bytearray()
+    code: int | None = None
+    try:
+        with trio.move_on_after(timeout_s) as limit:
+            assert process.stdout is not None
+            async with process.stdout:
+                async for chunk in process.stdout:
+                    said += chunk
+                    del said[:-_TAIL_BYTES]
+            code = await process.wait()
+        if limit.cancelled_caught:
+            said += f"\n(stopped after {timeout_s:g} s)".encode()
+    finally:
+        await _end_group(process)
+    return code, bytes(said)
+
+
+async def _end_group(process: trio.Process) -> None:
+    """SIGTERM to the whole group, then SIGKILL: nothing that a command left in the background outlives it."""
+    with trio.CancelScope(shield=True):
+        with contextlib.suppress(ProcessLookupError):
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                with trio.move_on_after(_GRACE_S):
+                    await process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def run_checks(commands: Sequence[str], folder: Path, timeout_s: float = CHECK_TIMEOUT_S) -> list[CheckResult]:
+    """All checks at the same time in one folder; the results in the order of the commands."""
+    results: dict[int, CheckResult] = {}
+
+    async def one(number: int, command: str) -> None:
+        began = trio.current_time()
+        code, said = await run_command(words_of(command), folder, timeout_s)
+        seconds = trio.current_time() - began
+        results[number] = CheckResult(command, code == 0, round(seconds, 3), code, said.decode("utf-8", "replace"))
+
+    async with trio.open_nursery() as nursery:
+        for number, command in enumerate(commands):
+            nursery.start_soon(one, number, command)
+    return [results[number] for number in range(len(commands))]
