@@ -7,6 +7,7 @@ Knows no other module of the runtime. `exit_code` is what the command line retur
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 __all__ = [
     "BadInput",
@@ -24,6 +25,7 @@ __all__ = [
     "MalformedCall",
     "NoCredentials",
     "Paused",
+    "QuotaSpent",
     "Refused",
     "RepositoryRefused",
     "RunHeld",
@@ -121,7 +123,42 @@ class Paused(JourneymanError):
 
 
 class BudgetSpent(Paused):
-    """The next call could pass the budget of the run or (with `hold`) of the task."""
+    """The next call could pass the budget of the run or (with `hold`) of the task `task`; it was not made.
+
+    `unit` is `"usd"` or `"tokens"`, and `budget`, `spent`, `reserved` and `asked` are amounts of it. `waits` is true when the
+    call would fit if what other calls have reserved came back.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str = "",
+        unit: str = "usd",
+        budget: Decimal | int = 0,
+        spent: Decimal | int = 0,
+        reserved: Decimal | int = 0,
+        asked: Decimal | int = 0,
+    ) -> None:
+        super().__init__(message, hold=bool(task))
+        self.task = task
+        self.unit = unit
+        self.budget = budget
+        self.spent = spent
+        self.reserved = reserved
+        self.asked = asked
+
+    @property
+    def waits(self) -> bool:
+        return self.spent + self.asked <= self.budget
+
+
+class QuotaSpent(Paused):
+    """The account's quota, spend limit or credit is used up. `until_s` is when it comes back, Unix time, if that is known."""
+
+    def __init__(self, message: str, until_s: float | None = None) -> None:
+        super().__init__(message)
+        self.until_s = until_s
 
 
 class EmptyChange(Transient):

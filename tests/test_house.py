@@ -12,7 +12,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("core", "errors"),
-    ("record_codec", "journal", "git", "report", "claims", "workspace", "checks", "conversation"),
+    (
+        "record_codec",
+        "journal",
+        "git",
+        "report",
+        "claims",
+        "workspace",
+        "checks",
+        "conversation",
+        "limits",
+        "budget",
+        "prices",
+    ),
     ("overlay", "worktrees", "line"),
     ("actor", "attempts", "finish", "preparation"),
     ("engine",),

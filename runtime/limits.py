@@ -1,0 +1,581 @@
+"""Rates and concurrency: one gate that all calls of a runtime to the model go through, and what a failed call means.
+
+Knows the server's headers, statuses and words, and trio's clock; no SDK, no prompts, no budget. What a server enforces are
+token buckets that fill continuously (https://platform.claude.com/docs/en/api/rate-limits), so the gate keeps the same three, with
+some room in each that it never uses: rates are used in full, but a bucket that is a little emptier than we believe refuses nothing.
+
+    async with gate.call(input_tokens=9_000, output_tokens=1_500) as call:      # waits for its turn
+        try:
+            ...                                                                 # the stream opens
+            call.began(response.headers)                                        # as soon as there are headers
+            ...
+        except SomeError as error:
+            verdict = call.refused(judge(status, headers, body_type, message, attempt=attempt))
+        else:
+            call.answered(response.headers, input_tokens=8_423, output_tokens=933)
+
+After `refused` a `rate` needs no sleep: the gate itself holds the next `call`. For the others sleep `verdict.wait_s`, outside
+the `async with`; when `verdict.final`, do not try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import random
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final, Literal, cast
+
+import attrs
+import trio
+from aiolimiter import AsyncLimiter
+
+from .errors import QuotaSpent
+
+__all__ = ["Bucket", "Call", "Gate", "GateStatistics", "Limits", "Reading", "Verdict", "judge"]
+
+Kind = Literal["rate", "quota", "overload", "server", "connection", "fatal"]
+Resource = Literal["requests", "input_tokens", "output_tokens"]
+RESOURCES: Final[tuple[Resource, ...]] = ("requests", "input_tokens", "output_tokens")
+
+BURST: Final = 0.8  # of a minute's limit may be used at once; the rest is room for what we cannot know
+FIRST_CONCURRENCY: Final = 10
+SHRINK: Final = 0.5  # what a rate 429 leaves of the concurrency
+FIRST_BACKOFF_S: Final = 1.0
+MOST_BACKOFF_S: Final = 60.0
+MOST_TRIES: Final = 10  # of one call: what fails so often fails for a reason of its own
+TRIES_OF_TOO_LARGE: Final = 3  # of a call that asks for more than a whole minute's limit
+RETRY_RESERVE: Final = 100.0  # retries that may be made before any success, and saved up at most
+RETRY_RATIO: Final = 0.2  # retries that each success adds
+
+
+@attrs.frozen
+class Limits:
+    """What the user allows: `*_per_min` caps what the server allows, None is learned from the first answer's headers.
+
+    Until a limit is known only `concurrency`, calls at once, binds.
+    """
+
+    requests_per_min: float | None = None
+    input_tokens_per_min: float | None = None
+    output_tokens_per_min: float | None = None
+    concurrency: int = attrs.field(default=50, validator=attrs.validators.ge(1))
+
+    def __attrs_post_init__(self) -> None:
+        for resource in RESOURCES:
+            limit = self.of(resource)
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{resource}_per_min: {limit} is not above 0")
+
+    def of(self, resource: Resource) -> float | None:
+        """The limit of one resource."""
+        return cast("float | None", getattr(self, f"{resource}_per_min"))
+
+
+@attrs.frozen
+class Reading:
+    """What the headers of one answer say of one limit. `reset_s` is when it is full again, Unix time."""
+
+    resource: Resource
+    limit: float
+    remaining: float | None = None
+    reset_s: float | None = None
+
+
+@attrs.frozen
+class Verdict:
+    """What a failed call means.
+
+    `rate`, `overload`, `server` and `connection` may pass: try again after `wait_s` seconds, which is the server's word when
+    `told`, else a backoff. `quota` pauses the run until `until_s` (Unix time, None: not known). `fatal` will not pass.
+    `final`: no further try. `message` has the server's words, `attempt` is the try that failed.
+    """
+
+    kind: Kind
+    message: str
+    wait_s: float | None = None
+    until_s: float | None = None
+    told: bool = False
+    final: bool = False
+    readings: tuple[Reading, ...] = ()
+    attempt: int = 1
+
+
+@attrs.frozen
+class GateStatistics:
+    """How the gate stands. `limits_per_min` are those in force; absent = not known yet, nothing binds.
+
+    `waited_s` is how long calls stood before the gate, by what the first of them waited for: `requests`, `input_tokens`,
+    `output_tokens`, `concurrency` or `hold` (a `retry-after`). Seconds of the clock, not summed over the calls.
+    """
+
+    waiting: int
+    in_flight: int
+    concurrency: int
+    limits_per_min: Mapping[Resource, float]
+    readings: Mapping[Resource, Reading]
+    waited_s: Mapping[str, float]
+    answered: int
+    refused: Mapping[Kind, int]
+    retries_left: int
+
+    @property
+    def rate_wait_s(self) -> float:
+        """Seconds in which a rate, not our own concurrency, held calls back."""
+        return sum(waited for cause, waited in self.waited_s.items() if cause != "concurrency")
+
+
+class _TrioTime:
+    """As much of an event loop as aiolimiter asks for."""
+
+    def time(self) -> float:
+        return trio.current_time()
+
+    def is_closed(self) -> bool:
+        return False
+
+
+class Bucket(AsyncLimiter):
+    """A leaky bucket under trio: `limit_per_min` a minute, of which the part `burst` at once; first come, first served.
+
+    aiolimiter asks asyncio for its clock and wakes the smallest waiter first. Here the clock is trio's and waiters stand in line.
+    That leans on three private names (`_event_loop`, `_level`, `_rate_per_sec`); a test pins them. An amount above what fits at
+    all goes when the bucket is empty and leaves it in debt, which is what the server's own bucket then is.
+    """
+
+    def __init__(self, limit_per_min: float, burst: float = 1.0) -> None:
+        super().__init__(limit_per_min * burst, 60.0 * burst)
+        self._event_loop = cast("asyncio.AbstractEventLoop", _TrioTime())
+        self._line = trio.StrictFIFOLock()
+        self.limit_per_min = limit_per_min
+        self.burst = burst
+
+    @property
+    def level(self) -> float:
+        """What was taken and has not leaked yet."""
+        self.has_capacity(0)  # leaks
+        return self._level
+
+    @level.setter
+    def level(self, amount: float) -> None:
+        self.has_capacity(0)
+        self._level = max(0.0, amount)
+
+    def wait_s(self, amount: float) -> float:
+        """Seconds until `amount` fits, if nobody else takes any; 0 when it fits now."""
+        over = self.level + min(amount, self.max_rate) - self.max_rate
+        # Below a millionth of the bucket it is rounding, and a shorter sleep than a clock can tell would spin for ever.
+        return 0.0 if over <= 1e-6 * self.max_rate else max(over / self._rate_per_sec, 1e-3)
+
+    async def acquire(self, amount: float = 1) -> None:
+        """Wait in line until `amount` fits, and take it."""
+        async with self._line:
+            while True:
+                wait_s = self.wait_s(amount)
+                if wait_s <= 0:
+                    break
+                await trio.sleep(wait_s)
+            self.level += amount
+
+    def resize(self, limit_per_min: float, burst: float) -> None:
+        """A new limit; what was taken stays taken."""
+        level = self.level
+        self.limit_per_min = limit_per_min
+        self.burst = burst
+        self.max_rate = limit_per_min * burst
+        self.time_period = 60.0 * burst
+        self._rate_per_sec = limit_per_min / 60.0
+        self._level = level
+
+
+@attrs.define(eq=False)
+class Call:
+    """One call that was let through. Say how it ended with `answered` or `refused`; else it counts as used in full."""
+
+    _gate: Gate
+    reserved: dict[Resource, float]
+    sent_s: float = 0.0
+    has_begun: bool = False
+    ended: bool = False
+
+    def began(self, headers: Mapping[str, str], *, input_tokens: int | None = None) -> None:
+        """The answer's headers are here: learn from them now, when they are fresh.
+
+        `input_tokens` are the uncached ones with the cache writes, when the stream's first event has told them.
+        """
+        if self.has_begun or self.ended:
+            return
+        self.has_begun = True
+        if input_tokens is not None:
+            self._gate._correct(self, "input_tokens", input_tokens)
+        self._gate._learn(read(headers), self)
+
+    def answered(self, headers: Mapping[str, str], *, input_tokens: int, output_tokens: int) -> None:
+        """The call succeeded. `input_tokens` are the uncached ones with the cache writes; cache reads do not count.
+
+        The headers are believed as of now, unless `began` had them: then they are old.
+        """
+        readings = () if self.has_begun else read(headers)
+        self._gate._answered(self, readings, {"input_tokens": input_tokens, "output_tokens": output_tokens})
+
+    def refused(self, verdict: Verdict, *, input_tokens: int | None = None, output_tokens: int = 0) -> Verdict:
+        """The call failed. The verdict with its wait jittered, and `final` when the budget of retries is spent.
+
+        `input_tokens` and `output_tokens` are what a stream that broke off had used up. Without `input_tokens` it is none before
+        `began`, and what was reserved after it.
+        """
+        return self._gate._refused(self, verdict, input_tokens, output_tokens)
+
+
+class Gate:
+    """ONE for all instances of a runtime. First come, first served: the first in line waits for what it needs, then the next.
+
+    So a large call cannot starve, and instances that make one call at a time get equal turns. For one trio thread; all of it
+    is virtual time under a MockClock. `seed` is for the jitter of backoffs.
+    """
+
+    def __init__(self, limits: Limits | None = None, *, seed: int = 0) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self._random = random.Random(seed)
+        self._line = trio.StrictFIFOLock()
+        self._changed = trio.Event()
+        self._buckets: dict[Resource, Bucket] = {}  # absent = not known yet
+        for resource in RESOURCES:
+            limit = self.limits.of(resource)
+            if limit is not None:
+                self._buckets[resource] = Bucket(limit, BURST)
+        self._readings: dict[Resource, Reading] = {}
+        self._waiting = 0
+        self._in_flight: set[Call] = set()
+        self._allowed = float(min(FIRST_CONCURRENCY, self.limits.concurrency))
+        self._peak = 0  # the most calls under way since the whole number of `_allowed` changed
+        self._shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
+        self._hold_until_s = 0.0
+        self._closed: Verdict | None = None
+        self._retries = RETRY_RESERVE
+        self._waited_s: dict[str, float] = {}  # {what was waited for: seconds}
+        self._answers = 0
+        self._refusals: Counter[Kind] = Counter()
+
+    @asynccontextmanager
+    async def call(self, *, input_tokens: float, output_tokens: float) -> AsyncIterator[Call]:
+        """Wait for a turn and hold it. The amounts are estimates: input tokens that will not be read from the cache, and output.
+
+        Raises QuotaSpent when the quota is spent, also for calls that wait.
+        """
+        call = Call(self, {"requests": 1.0, "input_tokens": float(input_tokens), "output_tokens": float(output_tokens)})
+        try:
+            self._waiting += 1
+            try:
+                async with self._line:
+                    await self._turn(call)
+                    call.sent_s = trio.current_time()
+                    self._in_flight.add(call)
+                    self._peak = max(self._peak, len(self._in_flight))
+            finally:
+                self._waiting -= 1
+            yield call
+        finally:
+            self._in_flight.discard(call)
+            self._tell()
+
+    def statistics(self) -> GateStatistics:
+        """A frozen picture."""
+        return GateStatistics(
+            waiting=self._waiting,
+            in_flight=len(self._in_flight),
+            concurrency=int(self._allowed),
+            limits_per_min=MappingProxyType({name: bucket.limit_per_min for name, bucket in self._buckets.items()}),
+            readings=MappingProxyType(dict(self._readings)),
+            waited_s=MappingProxyType(dict(self._waited_s)),
+            answered=self._answers,
+            refused=MappingProxyType(dict(self._refusals)),
+            retries_left=int(self._retries),
+        )
+
+    def reopen(self) -> None:
+        """Let calls through again after a quota: for a process that outlives the run that was paused."""
+        self._closed = None
+
+    async def _turn(self, call: Call) -> None:
+        """For the first in line: wait until nothing stands in the way, then take what the call needs, in one step."""
+        while True:
+            if self._closed is not None:
+                raise QuotaSpent(self._closed.message, self._closed.until_s)
+            cause, wait_s = self._obstacle(call)
+            if wait_s <= 0:
+                break
+            changed, since = self._changed, trio.current_time()
+            with trio.move_on_after(wait_s):
+                await changed.wait()
+            self._waited_s[cause] = self._waited_s.get(cause, 0.0) + trio.current_time() - since
+        for resource, bucket in self._buckets.items():
+            bucket.level += call.reserved[resource]
+
+    def _obstacle(self, call: Call) -> tuple[str, float]:
+        """What the call waits for longest, and for how many seconds at most from now."""
+        if len(self._in_flight) >= int(self._allowed):
+            return "concurrency", float("inf")
+        waits = {"hold": self._hold_until_s - trio.current_time()}
+        waits.update((resource, bucket.wait_s(call.reserved[resource])) for resource, bucket in self._buckets.items())
+        return max(waits.items(), key=lambda item: item[1])
+
+    def _tell(self) -> None:
+        """Something changed: the first in line looks again."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    def _correct(self, call: Call, resource: Resource, used: float) -> None:
+        if resource in self._buckets:
+            self._buckets[resource].level += used - call.reserved[resource]
+        call.reserved[resource] = float(used)
+
+    def _end(self, call: Call) -> None:
+        if call.ended:
+            raise RuntimeError("this call was answered or refused before")
+        call.ended = True
+        self._in_flight.discard(call)
+        self._tell()
+
+    def _answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
+        self._end(call)
+        for resource, amount in used.items():
+            self._correct(call, resource, amount)
+        self._learn(readings, call)
+        self._answers += 1
+        self._retries = min(RETRY_RESERVE, self._retries + RETRY_RATIO)
+        if self._peak >= int(self._allowed):  # as TCP does: not on the strength of calls that were never under way
+            self._allow(self._allowed + (1.0 if self._shrunk_s is None else 1.0 / self._allowed))
+
+    def _refused(self, call: Call, verdict: Verdict, input_tokens: int | None, output_tokens: int) -> Verdict:
+        at_once, asked = len(self._in_flight), dict(call.reserved)
+        self._end(call)
+        self._refusals[verdict.kind] += 1
+        # A request that was refused still was one: whether the server counts it is not said.
+        if input_tokens is not None or not call.has_begun:
+            self._correct(call, "input_tokens", input_tokens or 0)
+        self._correct(call, "output_tokens", output_tokens)
+        self._learn(verdict.readings, call)
+        if verdict.kind == "quota":
+            self._closed = verdict
+            return verdict
+        if verdict.wait_s is None or verdict.final:
+            return verdict
+        if verdict.kind == "rate" and verdict.attempt >= TRIES_OF_TOO_LARGE and (over := self._too_large(asked)):
+            return attrs.evolve(verdict, kind="fatal", final=True, message=f"{verdict.message} ({over})")
+        if not verdict.told:
+            verdict = attrs.evolve(verdict, wait_s=verdict.wait_s * self._random.uniform(0.5, 1.0))
+        now_s = trio.current_time()
+        if verdict.kind == "rate":
+            self._hold_until_s = max(self._hold_until_s, now_s + (verdict.wait_s or 0.0))
+            if self._shrunk_s is None or call.sent_s > self._shrunk_s:  # what was sent before knew nothing of it
+                self._shrunk_s = now_s
+                self._allow(min(self._allowed, float(at_once)) * SHRINK)
+            return verdict
+        if self._retries < 1.0:
+            return attrs.evolve(verdict, final=True)
+        self._retries -= 1.0
+        return verdict
+
+    def _allow(self, at_once: float) -> None:
+        before = int(self._allowed)
+        self._allowed = max(1.0, min(float(self.limits.concurrency), at_once))
+        if int(self._allowed) != before:
+            self._peak = len(self._in_flight)
+
+    def _too_large(self, asked: Mapping[Resource, float]) -> str:
+        """Why a call of this size may never pass, or nothing."""
+        return "; ".join(
+            f"about {asked[resource]:.0f} {resource.replace('_', ' ')} in one call; the limit is {bucket.limit_per_min:.0f} a minute"
+            for resource, bucket in self._buckets.items()
+            if asked[resource] > bucket.limit_per_min
+        )
+
+    def _learn(self, readings: tuple[Reading, ...], own: Call) -> None:
+        """Believe the headers, as far as they cannot be explained by calls whose use the server or we cannot know yet."""
+        for reading in readings:
+            resource = reading.resource
+            self._readings[resource] = reading
+            cap = self.limits.of(resource)
+            limit = reading.limit if cap is None else min(cap, reading.limit)
+            others = [call for call in self._in_flight if call is not own]
+            bucket = self._buckets.get(resource)
+            if bucket is None:
+                bucket = self._buckets[resource] = Bucket(limit, BURST)
+                bucket.level = sum(call.reserved[resource] for call in (*others, own))
+            elif bucket.limit_per_min != limit:
+                bucket.resize(limit, bucket.burst)
+            if reading.remaining is None:
+                continue
+            rounding = 0.02 * limit + (
+                1.0 if resource == "requests" else min(500.0, 0.05 * limit)
+            )  # shown in thousands
+            open_calls = [call for call in others if not call.has_begun or resource == "output_tokens"]
+            if resource == "output_tokens" and not own.ended:
+                open_calls.append(own)
+            unseen = sum(call.reserved[resource] for call in open_calls)  # the server may not have counted it yet
+            unsure = 0.0 if resource == "requests" else 0.5 * sum(call.reserved[resource] for call in (*others, own))
+            used = limit - reading.remaining
+            if used > bucket.level + unsure + rounding:
+                bucket.level = used
+            elif limit == reading.limit and used + unseen + rounding < bucket.level:
+                bucket.level = used + unseen + rounding
+        self._tell()
+
+
+def read(headers: Mapping[str, str]) -> tuple[Reading, ...]:
+    """The limits in an answer's headers; those that are absent or no numbers are left out."""
+    found = {str(name).lower(): str(value) for name, value in headers.items()}
+    readings = []
+    for resource in RESOURCES:
+        stem = f"anthropic-ratelimit-{resource.replace('_', '-')}-"
+        limit = _number(found.get(stem + "limit"))
+        if limit is None or limit <= 0:
+            continue
+        reset_s = _iso_time(found.get(stem + "reset", ""))
+        readings.append(Reading(resource, limit, _number(found.get(stem + "remaining")), reset_s))
+    return tuple(readings)
+
+
+_BODY_KINDS: Final[Mapping[str, int]] = {  # an error event in a stream has status 200: its type says what it is
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+_QUOTA_CODES: Final = frozenset(
+    {
+        "enforced_spend_limit_reached",
+        "contract_spend_limit_reached",
+        "linked_organization_spend_limit_reached",
+        "linked_organization_billing_unavailable",
+    }
+)
+_QUOTA_WORDS: Final = re.compile(
+    r"credit balance is too low|insufficient (credit|fund|quota)|quota|regain access|hit your limit|extra usage"
+    r"|(usage|spend|spending|session|5-hour|daily|weekly|monthly) (limit|cap)|(daily|monthly) rate limit",
+    re.IGNORECASE,
+)
+_QUOTA_REQUEST_WORDS: Final = re.compile(  # stricter: what refuses a request may quote it
+    r"^your credit balance is too low|^you have reached your specified (workspace )?API usage limits|^you've hit your [\w ]*limit",
+    re.IGNORECASE,
+)
+_AGAIN: Final = frozenset({408, 409, 425})  # the request itself was sound; the SDK tries these again too
+
+
+def judge(
+    status: int | None,
+    headers: Mapping[str, str],
+    body_type: str,
+    message: str,
+    *,
+    attempt: int,
+    error_code: str = "",
+    now_s: float | None = None,
+) -> Verdict:
+    """What a failed call means. Pure, but for a clock that is read when an HTTP date comes without a `date` header and `now_s`.
+
+    `status` None is a connection that failed, or broke off. `body_type` is the error's type and `message` its words, both empty
+    when there is no body; `error_code` is `error.details.error_code`. `attempt` counts the tries of this call, from 1. `now_s` is
+    Unix time. A wait that is not `told` is the longest of the backoff; `Call.refused` draws from it.
+    """
+    found = {str(name).lower(): str(value) for name, value in headers.items()}
+    if status is None or status < 400:
+        status = _BODY_KINDS.get(body_type)
+    words = message or body_type or (f"HTTP status {status}" if status else "the connection failed")
+    readings = read(found)
+    told_s = _retry_after(found, now_s)
+    if status is not None and _is_quota(status, found, body_type, message, error_code):
+        return Verdict("quota", words, told_s, _quota_end(found, message), told_s is not None, True, readings, attempt)
+    backoff_s = min(MOST_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** min(attempt - 1, 30))
+    kind: Kind
+    if status is None:
+        kind = "connection"
+    elif status == 429:
+        kind = "rate"
+    elif status == 529:
+        kind = "overload"
+    elif status >= 500 or status in _AGAIN:
+        kind = "server"
+    else:
+        return Verdict("fatal", words, final=True, readings=readings, attempt=attempt)
+    told = told_s is not None
+    final = kind != "rate" and (attempt >= MOST_TRIES or found.get("x-should-retry") == "false")
+    return Verdict(kind, words, told_s if told_s is not None else backoff_s, None, told, final, readings, attempt)
+
+
+def _is_quota(status: int, headers: Mapping[str, str], body_type: str, message: str, error_code: str) -> bool:
+    if error_code in _QUOTA_CODES or body_type == "billing_error" or status == 402:
+        return True
+    if status == 429 and headers.get("anthropic-ratelimit-unified-status") == "rejected":
+        return True  # a subscription's window; a rate's refusal has no such header
+    words = {400: _QUOTA_REQUEST_WORDS, 403: _QUOTA_REQUEST_WORDS, 429: _QUOTA_WORDS}.get(status)
+    return words is not None and words.search(message.strip()) is not None
+
+
+def _quota_end(headers: Mapping[str, str], message: str) -> float | None:
+    """When a quota comes back, Unix time, where header or words say it."""
+    reset = headers.get("anthropic-ratelimit-unified-reset", "")
+    if (seconds := _number(reset)) is not None:
+        return seconds
+    if (moment := _iso_time(reset)) is not None:
+        return moment
+    if stamp := re.search(r"\|(\d{9,11})\b", message):  # "Claude AI usage limit reached|1760000400"
+        return float(stamp[1])
+    if day := re.search(
+        r"(\d{4})-(\d\d)-(\d\d)(?:\s+at\s+|T|\s+)(\d\d):(\d\d)", message
+    ):  # "... on 2026-12-01 at 00:00 UTC"
+        return _iso_time(f"{day[1]}-{day[2]}-{day[3]}T{day[4]}:{day[5]}")
+    return None
+
+
+def _retry_after(headers: Mapping[str, str], now_s: float | None) -> float | None:
+    """Seconds to wait by `retry-after-ms` or `retry-after`, which has seconds or a date; None when neither says."""
+    milliseconds = _number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000.0
+    said = headers.get("retry-after")
+    seconds = _number(said)
+    if seconds is not None or not said:
+        return seconds
+    until_s = _http_date(said)
+    if until_s is None:
+        return None
+    date_s = _http_date(headers.get("date", ""))  # the server's own clock, so that ours may be wrong
+    start_s = date_s if date_s is not None else now_s if now_s is not None else time.time()
+    return max(0.0, until_s - start_s)
+
+
+def _http_date(text: str) -> float | None:
+    parts = email.utils.parsedate_tz(text)
+    return None if parts is None else float(email.utils.mktime_tz(parts))
+
+
+def _iso_time(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number from 0 up, or None."""
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
