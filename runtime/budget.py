@@ -19,7 +19,7 @@ import trio
 
 from .errors import BudgetSpent
 
-__all__ = ["Allowance", "Budget", "Reservation", "Spent", "Usage"]
+__all__ = ["Allowance", "Balance", "Budget", "Reservation", "Usage"]
 
 Money = Decimal | float | int
 _ZERO: Final = Decimal(0)
@@ -103,7 +103,7 @@ class Allowance:
 
 
 @attrs.frozen
-class Spent:
+class Balance:
     """What is settled, and what is reserved by calls that have not come back. `usd` is US dollars."""
 
     usd: Decimal = _ZERO
@@ -165,8 +165,8 @@ class Budget:
         self.run = Allowance(usd, tokens)
         self._each = Allowance(task_usd, task_tokens)
         self._own = dict(per_task or {})  # {task id: what it may spend}; absent = _each
-        self._total = Spent()
-        self._by_task: dict[str, Spent] = {}  # absent = nothing spent or reserved yet
+        self._total = Balance()
+        self._by_task: dict[str, Balance] = {}  # absent = nothing spent or reserved yet
         self._line = trio.StrictFIFOLock()
         self._changed = trio.Event()
 
@@ -177,19 +177,19 @@ class Budget:
         return any(one.usd is not None for one in allowances)
 
     @property
-    def spent(self) -> Spent:
+    def spent(self) -> Balance:
         """What the whole run has spent and reserved."""
         return self._total
 
     @property
-    def spent_by_task(self) -> Mapping[str, Spent]:
+    def spent_by_task(self) -> Mapping[str, Balance]:
         """The same for each task that ever reserved anything."""
         return MappingProxyType(self._by_task)
 
     def reserve(self, task: str, usd: Money, tokens: int) -> Reservation:
         """Hold the most a call can cost. Raises BudgetSpent, and holds nothing, when that could pass the run's or task's budget."""
-        asked = Spent(reserved_usd=_money(usd), reserved_tokens=_count(tokens))
-        own = self._by_task.get(task, Spent())
+        asked = Balance(reserved_usd=_money(usd), reserved_tokens=_count(tokens))
+        own = self._by_task.get(task, Balance())
         _check("", self.run, self._total, asked)
         _check(task, self._own.get(task, self._each), own, asked)
         self._add(task, asked)
@@ -213,23 +213,23 @@ class Budget:
 
     def restore(self, task: str, usd: Money, tokens: int) -> None:
         """Count what an earlier process of the same run spent; never refused, since it is spent."""
-        self._add(task, Spent(usd=_money(usd), tokens=_count(tokens)))
+        self._add(task, Balance(usd=_money(usd), tokens=_count(tokens)))
 
     def _settle(self, reservation: Reservation, usd: Decimal, tokens: int) -> None:
         if not reservation.open:
             raise RuntimeError(f"the reservation of task {reservation.task!r} was settled or released before")
         reservation.open = False
-        self._add(reservation.task, Spent(usd, tokens, -reservation.usd, -reservation.tokens))
+        self._add(reservation.task, Balance(usd, tokens, -reservation.usd, -reservation.tokens))
         self._changed.set()
         self._changed = trio.Event()
 
-    def _add(self, task: str, more: Spent) -> None:
+    def _add(self, task: str, more: Balance) -> None:
         self._total = _sum(self._total, more)
-        self._by_task[task] = _sum(self._by_task.get(task, Spent()), more)
+        self._by_task[task] = _sum(self._by_task.get(task, Balance()), more)
 
 
-def _sum(one: Spent, other: Spent) -> Spent:
-    return Spent(
+def _sum(one: Balance, other: Balance) -> Balance:
+    return Balance(
         one.usd + other.usd,
         one.tokens + other.tokens,
         one.reserved_usd + other.reserved_usd,
@@ -237,7 +237,7 @@ def _sum(one: Spent, other: Spent) -> Spent:
     )
 
 
-def _check(task: str, allowance: Allowance, now: Spent, asked: Spent) -> None:
+def _check(task: str, allowance: Allowance, now: Balance, asked: Balance) -> None:
     whose = f"task {task!r}" if task else "the run"
     for unit, budget, spent, reserved, more in (
         ("usd", allowance.usd, now.usd, now.reserved_usd, asked.reserved_usd),

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 import attrs
 
 from .budget import Usage
+from .core.events import Spent
 from .errors import BadInput
 
 __all__ = ["LongPrompt", "Price", "Prices", "load_prices", "price_of", "user_prices_file"]
@@ -61,6 +62,18 @@ class Price:
             + usage.cache_read_tokens * self.cache_read_x
         )
         return (weighted * read + usage.output_tokens * written) / _MILLION
+
+    def bill(self, usage: Usage) -> Spent:
+        """What one call bought, as it is kept in the journal."""
+        written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        return Spent(
+            usage.input_tokens,
+            written,
+            usage.cache_read_tokens,
+            usage.output_tokens,
+            float(self.cost_usd(usage)),
+            float(self.saved_usd(usage)),
+        )
 
     def saved_usd(self, usage: Usage) -> Decimal:
         """What the cache reads of one call saved against reading the same tokens anew, US dollars; writes are not set off."""
