@@ -88,12 +88,17 @@ def problem_with(path: str) -> str | None:
         return "it leads out of the repository"
     if "." in parts or "" in parts:
         return "it has an empty part or a lone dot"
+    if in_git_folder(path):
+        return "it is inside git's own folder"
     for part in parts:
-        if _is_dot_git(part):
-            return "it is inside git's own folder"
         if len(part.encode("utf-8", "surrogateescape")) > _LONGEST_NAME:
             return f"one of its names is longer than {_LONGEST_NAME} bytes"
     return None
+
+
+def in_git_folder(path: str) -> bool:
+    """Whether a part of a path is what git takes for its own folder on any system: no tree may have it."""
+    return any(_is_dot_git(part) for part in path.split("/"))
 
 
 def _is_dot_git(name: str) -> bool:

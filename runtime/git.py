@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
@@ -48,6 +48,10 @@ _NEUTRAL: Final = (
     "gc.auto=0",
     "-c",
     "maintenance.auto=false",
+    "-c",
+    "submodule.recurse=false",
+    "-c",
+    "worktree.useRelativePaths=false",
 )
 _UNDER_WAY: Final = {
     "rebase-merge": "a rebase",
@@ -59,15 +63,16 @@ _UNDER_WAY: Final = {
 }
 
 
-def environment() -> dict[str, str]:
-    """What the `git` program is given: no `GIT_*` of the caller's that could redirect it, no optional locks, no prompts."""
+def environment(*, smudge_lfs: bool = False) -> dict[str, str]:
+    """What the `git` program is given: no `GIT_*` of the caller's that could redirect it, no optional locks, no prompts. Files
+    kept by Git LFS stay pointers unless `smudge_lfs`."""
     kept = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
     return {
         **kept,
         "LC_ALL": "C",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_LFS_SKIP_SMUDGE": "1",
+        **({} if smudge_lfs else {"GIT_LFS_SKIP_SMUDGE": "1"}),
         "GIT_NO_REPLACE_OBJECTS": "1",
     }
 
@@ -76,7 +81,13 @@ class GitFailed(RepositoryRefused):
     """The `git` program said no; the message has its words."""
 
 
-def run_git(arguments: Sequence[str | bytes], stdin: bytes | None = None, cwd: Path | None = None) -> bytes:
+def run_git(
+    arguments: Sequence[str | bytes],
+    stdin: bytes | None = None,
+    cwd: Path | None = None,
+    *,
+    smudge_lfs: bool = False,
+) -> bytes:
     """The `git` program, neutralised. Raises GitFailed with its words, RepositoryRefused when there is none."""
     try:
         done = subprocess.run(
@@ -84,11 +95,13 @@ def run_git(arguments: Sequence[str | bytes], stdin: bytes | None = None, cwd: P
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            env=environment(),
+            env=environment(smudge_lfs=smudge_lfs),
             cwd=cwd,
             check=False,
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        if cwd is not None and not cwd.is_dir():
+            raise GitFailed(f"{cwd} is gone") from None
         raise RepositoryRefused("the program `git` is not to be found; install git 2.38 or newer") from None
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip()
@@ -101,6 +114,15 @@ def git_version() -> tuple[int, ...]:
     """The program's version. Raises RepositoryRefused when there is none."""
     found = re.search(rb"(\d+)\.(\d+)(?:\.(\d+))?", run_git(["--version"]))
     return tuple(int(part) for part in found.groups() if part) if found else ()
+
+
+def _folded(name: bytes) -> bytes:
+    """A name as a file system sees it that ignores case."""
+    return name.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
+
+
+def _is_real_folder(where: bytes) -> bool:
+    return os.path.isdir(where) and not os.path.islink(where)
 
 
 class Repository:
@@ -138,12 +160,13 @@ class Repository:
         top = run_git(["rev-parse", "--show-toplevel"], cwd=folder).decode("utf-8", "surrogateescape").rstrip("\n")
         return cls(Path(top), Path(git_dir), (folder / common).resolve())
 
-    def run(self, *arguments: str | bytes, stdin: bytes | None = None) -> bytes:
+    def run(self, *arguments: str | bytes, stdin: bytes | None = None, smudge_lfs: bool = False) -> bytes:
         """The `git` program in the user's work tree. Raises GitFailed with its words."""
         return run_git(
             [f"--git-dir={self.git_dir}", f"--work-tree={self.work_tree}", *arguments],
             stdin,
             self.work_tree,
+            smudge_lfs=smudge_lfs,
         )
 
     # --- commits and refs --------------------------------------------------------------------------------------
@@ -232,7 +255,7 @@ class Repository:
         zone = f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02d}{abs(offset) % 60:02d}"
         signature = f"{name} <{address}> {when} {zone}"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
-        lines += [f"author {signature}", f"committer {signature}", "", message.rstrip("\n") + "\n"]
+        lines += [f"author {signature}", f"committer {signature}", "", message.replace("\0", "").rstrip("\n") + "\n"]
         return str(self.objects.write(_COMMIT_TYPE, "\n".join(lines).encode("utf-8", "replace")))
 
     def identity(self) -> tuple[str, str]:
@@ -252,33 +275,39 @@ class Repository:
 
     def lookup(self, tree: str, path: str) -> Entry | None:
         """A path's entry in a tree, or None. A folder counts as None."""
-        at = bytes.fromhex(tree)
-        parts = path_bytes(path).split(b"/")
-        for part in parts[:-1]:
-            found = self.tree(at).get(part)
-            if found is None or found[0] != _TREE:
-                return None
-            at = found[1]
-        found = self.tree(at).get(parts[-1])
+        folder, _, name = path_bytes(path).rpartition(b"/")
+        found = self._folder(tree, folder).get(name)
         return None if found is None or found[0] == _TREE else found
+
+    def is_folder(self, tree: str, path: str) -> bool:
+        """Whether a path is a folder of a tree."""
+        folder, _, name = path_bytes(path).rpartition(b"/")
+        return self._folder(tree, folder).get(name, (0,))[0] == _TREE
 
     def files(self, tree: str, under: str = "") -> dict[str, Entry]:
         """{path: (mode, raw id)} of everything in a tree, or in one of its folders (`under`, ending in `/`), sorted."""
-        root = bytes.fromhex(tree)
         start = path_bytes(under)
-        for part in start.split(b"/")[:-1]:
-            found = self.tree(root).get(part)
-            if found is None or found[0] != _TREE:
-                return {}
-            root = found[1]
-        return {path_text(name): entry for name, entry in self._walk(root, start)}
+        found: dict[str, Entry] = {}
+        for name, entry in self._folder(tree, start.rstrip(b"/")).items():
+            if entry[0] == _TREE:
+                found.update((path_text(path), one) for path, one in self._walk(entry[1], start + name + b"/"))
+            else:
+                found[path_text(start + name)] = entry
+        return found
 
     def _walk(self, tree: bytes, prefix: bytes) -> Iterator[tuple[bytes, Entry]]:
-        for name, entry in self.tree(tree).items():
-            if entry[0] == _TREE:
-                yield from self._walk(entry[1], prefix + name + b"/")
-            else:
+        """Every file of a tree in git's order. Not recursive: a tree may be deeper than the interpreter's stack."""
+        stack = [(prefix, iter(self.tree(tree).items()))]
+        while stack:
+            prefix, entries = stack[-1]
+            for name, entry in entries:
+                if entry[0] == _TREE:
+                    below = prefix + name + b"/"
+                    stack.append((below, iter(self.tree(entry[1]).items())))
+                    break
                 yield prefix + name, entry
+            else:
+                stack.pop()
 
     def read_blob(self, oid: bytes) -> bytes:
         """A blob's bytes."""
@@ -295,39 +324,46 @@ class Repository:
         return str(self.objects.write(_BLOB_TYPE, data))
 
     def apply(self, tree: str, changes: Iterable[Change]) -> str:
-        """The tree with the changes made; only the folders they touch are written anew."""
-        nested: dict[bytes, object] = {}
+        """The tree with the changes made; only the folders they touch are written anew. A file may become a folder and a folder
+        a file where the changes delete what was there. Raises ValueError where they do not, and a name would be both."""
+        folders: dict[bytes, dict[bytes, Entry | None]] = {b"": {}}  # {folder: {name: what it becomes}}; None = deleted
         for change in changes:
-            parts = path_bytes(change.path).split(b"/")
-            at = nested
-            for part in parts[:-1]:
-                below = at.setdefault(part, {})
-                if not isinstance(below, dict):
-                    # A file goes where a folder comes: the folder's files say it all.
-                    below = at[part] = {}
-                at = below
-            if not (change.oid is None and isinstance(at.get(parts[-1]), dict)):
-                at[parts[-1]] = change
-        written = self._apply(bytes.fromhex(tree), nested)
+            folder, _, name = path_bytes(change.path).rpartition(b"/")
+            entry = None if change.oid is None else (change.mode or 0, bytes.fromhex(change.oid))
+            folders.setdefault(folder, {})[name] = entry
+            while folder and (folder := folder.rpartition(b"/")[0]) not in folders:
+                folders[folder] = {}
+        below: dict[bytes, dict[bytes, bytes | None]] = {}  # {folder: {a folder in it: its new tree}}; None = empty now
+        written: bytes | None = None
+        for folder in sorted(folders, key=lambda one: one.count(b"/") + bool(one), reverse=True):
+            written = self._folder_with(tree, folder, folders[folder], below.pop(folder, {}))
+            parent, _, name = folder.rpartition(b"/")
+            if folder:
+                below.setdefault(parent, {})[name] = written
         return (written or self.objects.write(_TREE_TYPE, b"").raw).hex()
 
-    def _apply(self, tree: bytes | None, nested: Mapping[bytes, object]) -> bytes | None:
-        entries = dict(self.tree(tree)) if tree is not None else {}
-        for name, what in nested.items():
-            if isinstance(what, Change):
-                if what.oid is None:
-                    entries.pop(name, None)
-                else:
-                    assert what.mode is not None
-                    entries[name] = (what.mode, bytes.fromhex(what.oid))
-                continue
-            assert isinstance(what, dict)
-            before = entries.get(name)
-            below = self._apply(before[1] if before is not None and before[0] == _TREE else None, what)
-            if below is not None:
-                entries[name] = (_TREE, below)
-            elif before is not None and before[0] == _TREE:
+    def _folder_with(
+        self, tree: str, folder: bytes, told: Mapping[bytes, Entry | None], below: Mapping[bytes, bytes | None]
+    ) -> bytes | None:
+        """One folder of `apply`, written; None when nothing is left in it."""
+        entries = dict(self._folder(tree, folder))
+        for name, entry in told.items():
+            if entry is None and entries.get(name, (_TREE,))[0] != _TREE:
                 del entries[name]
+        for name, written in below.items():
+            if entries.get(name, (_TREE,))[0] != _TREE:
+                raise ValueError(f"{path_text(folder + b'/' + name)} is a file, and files are to come into it")
+            if written is None:
+                entries.pop(name, None)
+            else:
+                entries[name] = (_TREE, written)
+        for name, entry in told.items():
+            if entry is not None:
+                if entries.get(name, (0,))[0] == _TREE:
+                    raise ValueError(
+                        f"{path_text(folder + b'/' + name)} is a folder with files in it, and is to be a file"
+                    )
+                entries[name] = entry
         if not entries:
             return None
         # Git sorts a folder as if its name ended in a slash.
@@ -335,14 +371,53 @@ class Repository:
         raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
         return bytes(self.objects.write(_TREE_TYPE, raw).raw)
 
+    def _folder(self, tree: str, folder: bytes) -> Mapping[bytes, Entry]:
+        """The entries of a folder in a tree; none when there is no such folder."""
+        at = bytes.fromhex(tree)
+        for part in folder.split(b"/") if folder else ():
+            found = self.tree(at).get(part)
+            if found is None or found[0] != _TREE:
+                return {}
+            at = found[1]
+        return self.tree(at)
+
+    def in_the_way(self, tree: str, changes: Sequence[Change]) -> str | None:
+        """The first path of a tree that `changes` leave in place and that cannot stay: a file where they need a folder, or a
+        file in a folder that they make a file. None when they can be applied."""
+        deleted = {path_bytes(change.path) for change in changes if change.oid is None}
+        for change in changes:
+            if change.oid is None:
+                continue
+            name = path_bytes(change.path)
+            folder, _, last = name.rpartition(b"/")
+            if self._folder(tree, folder).get(last, (0,))[0] == _TREE:
+                for inside, _ in self._walk(self._folder(tree, folder)[last][1], name + b"/"):
+                    if inside not in deleted:
+                        return path_text(inside)
+            while folder:
+                above, _, last = folder.rpartition(b"/")
+                entry = self._folder(tree, above).get(last)
+                if entry is not None:
+                    if entry[0] != _TREE and folder not in deleted:
+                        return path_text(folder)
+                    break
+                folder = above
+        return None
+
     def differences(self, old: str, new: str) -> tuple[Change, ...]:
         """What turns one tree into another, sorted by path; each change has the id that was there."""
-        found = list(self._differ(bytes.fromhex(old), bytes.fromhex(new), b""))
+        found: list[Change] = []
+        pairs: list[tuple[bytes | None, bytes | None, bytes]] = [(bytes.fromhex(old), bytes.fromhex(new), b"")]
+        while pairs:
+            was_tree, now_tree, prefix = pairs.pop()
+            if was_tree != now_tree:
+                pairs.extend(self._differ(was_tree, now_tree, prefix, found))
         return tuple(sorted(found, key=lambda change: change.path))
 
-    def _differ(self, old: bytes | None, new: bytes | None, prefix: bytes) -> Iterator[Change]:
-        if old == new:
-            return
+    def _differ(
+        self, old: bytes | None, new: bytes | None, prefix: bytes, found: list[Change]
+    ) -> Iterator[tuple[bytes | None, bytes | None, bytes]]:
+        """Take the differing files of one folder into `found`; gives the folders in it that are left to compare."""
         before = self.tree(old) if old is not None else {}
         after = self.tree(new) if new is not None else {}
         for name in before.keys() | after.keys():
@@ -352,12 +427,12 @@ class Repository:
             was_tree = was[1] if was is not None and was[0] == _TREE else None
             now_tree = now[1] if now is not None and now[0] == _TREE else None
             if was_tree is not None or now_tree is not None:
-                yield from self._differ(was_tree, now_tree, prefix + name + b"/")
+                yield was_tree, now_tree, prefix + name + b"/"
             was_oid = was[1].hex() if was is not None and was_tree is None else None
             if now is not None and now_tree is None:
-                yield Change(path_text(prefix + name), now[0], now[1].hex(), was_oid)
+                found.append(Change(path_text(prefix + name), now[0], now[1].hex(), was_oid))
             elif was_oid is not None:
-                yield Change(path_text(prefix + name), None, None, was_oid)
+                found.append(Change(path_text(prefix + name), None, None, was_oid))
 
     def merge_trees(self, base: str, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
         """(merged tree, ()) or (None, the paths that conflict): git's three-way merge, of contents too."""
@@ -376,15 +451,39 @@ class Repository:
         )
         return {path_text(item[3:]) for item in raw.split(b"\0") if len(item) > 3}
 
-    def untracked_at(self, paths: Iterable[str]) -> set[str]:
-        """Which of these paths, none of them tracked, exist in the work tree."""
+    def untracked_at(self, changes: Collection[Change]) -> set[str]:
+        """What is in the work tree, and not tracked, where the changes would put a file that was not there: the path itself, a
+        file where they need a folder, or files in a folder of that name."""
         root = os.fsencode(self.work_tree)
-        return {path for path in paths if os.path.lexists(os.path.join(root, path_bytes(path)))}
+        fold = _folded if self.ignores_case() else bytes
+        gone = {fold(path_bytes(change.path)) for change in changes if change.oid is None}
+        found = set()
+        folders = []
+        for change in changes:
+            name = path_bytes(change.path)
+            if change.oid is None or change.was is not None:
+                continue
+            if _is_real_folder(os.path.join(root, name)):
+                folders.append(name)
+                continue
+            while name and fold(name) not in gone and not os.path.lexists(os.path.join(root, name)):
+                name = name.rpartition(b"/")[0]
+            if name and fold(name) not in gone and not _is_real_folder(os.path.join(root, name)):
+                found.add(path_text(name))
+        if folders:
+            raw = self.run("--literal-pathspecs", "ls-files", "--others", "-z", "--", *folders)
+            found |= {path_text(name) for name in raw.split(b"\0") if name}
+        return found
+
+    def ignores_case(self) -> bool:
+        """Whether the user's work tree is on a file system that takes `A` and `a` for one name."""
+        config = self.objects.config
+        return "core.ignorecase" in config and config.get_bool("core.ignorecase")
 
     def check_out(self, old: str, new: str) -> None:
         """Take index and files from tree `old` to tree `new`, only where they differ; other changes stay. Raises
         GitFailed, with nothing changed, when that would overwrite something."""
-        self.run("read-tree", "-m", "-u", old, new)
+        self.run("read-tree", "-m", "-u", old, new, smudge_lfs=True)
 
     def diff_text(
         self, old: str, new: str, paths: Sequence[str] = (), *, color: bool = False, stat: bool = False

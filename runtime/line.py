@@ -7,13 +7,14 @@ saw; a commit that is already there is found again, not made twice. The ref move
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from urllib.parse import quote, unquote
 
 import attrs
 
 from .core.changes import Change, Changeset
 from .errors import RepositoryRefused
-from .git import Repository
+from .git import Entry, Repository
 
 REFS = "refs/journeyman/"
 _TRAILER = re.compile(r"^Journeyman-(Run|Task|Attempt|Reverts|Part): (.*)$", re.MULTILINE)
@@ -53,11 +54,31 @@ def line_ref(run: str) -> str:
     return f"{REFS}{run}/line"
 
 
+def _entry(change: Change) -> Entry | None:
+    """What a change leaves at its path."""
+    return None if change.oid is None else (change.mode or 0, bytes.fromhex(change.oid))
+
+
+def _told(text: str) -> dict[str, list[str]]:
+    """{name: values} of our trailers: those of the message's last paragraph. What a goal says above it is only text."""
+    told: dict[str, list[str]] = {}
+    for name, value in _TRAILER.findall(text.rstrip("\n").rpartition("\n\n")[2]):
+        told.setdefault(name, []).append(unquote(value))
+    return told
+
+
+def _one_line(value: str) -> str:
+    """A trailer's value, in one line: `_told` gives it back as it was."""
+    return "".join(quote(char, errors="replace") if char == "%" or not char.isprintable() else char for char in value)
+
+
 def message(subject: str, run: str, **trailers: Iterable[str]) -> str:
     """A commit message: the subject on one line, what follows it as the body, and the trailers."""
     head, _, body = subject.strip().partition("\n")
     told = [f"Journeyman-Run: {run}"]
-    told += [f"Journeyman-{name.capitalize()}: {value}" for name, values in trailers.items() for value in values]
+    told += [
+        f"Journeyman-{name.capitalize()}: {_one_line(value)}" for name, values in trailers.items() for value in values
+    ]
     return "\n\n".join(part for part in (head or "Change", body.strip(), "\n".join(told)) if part) + "\n"
 
 
@@ -90,9 +111,7 @@ class Line:
         found = []
         for commit in self.repository.first_parents(self.tip, self.base):
             text = self.repository.commit_parts(commit)[2]
-            told: dict[str, list[str]] = {}
-            for name, value in _TRAILER.findall(text):
-                told.setdefault(name, []).append(value)
+            told = _told(text)
             subject = text.split("\n", 1)[0]
             attempt = int(told.get("Attempt", ["0"])[0])
             found.append(Commit(commit, told.get("Task", [""])[0], attempt, tuple(told.get("Reverts", ())), subject))
@@ -139,12 +158,14 @@ class Line:
         return answers
 
     def _misfit(self, tree: str, changeset: Changeset) -> str:
+        repository = self.repository
+        base = repository.tree_of(changeset.base)
         for change in changeset.changes:
-            entry = self.repository.lookup(tree, change.path)
-            now = entry[1].hex() if entry is not None else None
-            if now != change.was and now != change.oid:
+            now = repository.lookup(tree, change.path)
+            if now != repository.lookup(base, change.path) and now != _entry(change):
                 return f"{change.path} has changed on the line since the attempt began"
-        return ""
+        blocked = repository.in_the_way(tree, changeset.changes)
+        return f"{blocked} is in the way: a file and a folder of one name cannot both be on the line" if blocked else ""
 
     def add(self, changes: Iterable[Change], subject: str, **trailers: Iterable[str]) -> str | None:
         """One commit of the runtime's own on top (formatting, a rollback); None when it would change nothing."""
@@ -174,24 +195,26 @@ class Line:
             old, new = self.repository.tree_of(parent), self.repository.tree_of(commit.id)
             for change in self.repository.differences(old, new):
                 entry = self._as_it_is(undo, tree, change.path)
-                if entry != change.oid:
+                if entry != _entry(change):
                     return Answer(error=f"`{commit.task}` cannot be taken back: {change.path} was changed after it")
                 before = self.repository.lookup(old, change.path)
                 mode, oid = (before[0], before[1].hex()) if before is not None else (None, None)
                 undo[change.path] = Change(change.path, mode, oid, change.oid)
         if not there:
             return Answer()
+        blocked = self.repository.in_the_way(tree, tuple(undo.values()))
+        if blocked:
+            return Answer(
+                error=f"{', '.join(sorted(there))} cannot be taken back: {blocked} came after it and is in the way"
+            )
         subject = f"Take back {', '.join(sorted(there))}" + (f"\n\n{why}" if why else "")
         commit_id = self.add(undo.values(), subject, reverts=sorted(there))
         for task in there:
             self._by_task.pop(task, None)
         return Answer(commit_id)
 
-    def _as_it_is(self, undo: Mapping[str, Change], tree: str, path: str) -> str | None:
-        if path in undo:
-            return undo[path].oid
-        entry = self.repository.lookup(tree, path)
-        return entry[1].hex() if entry is not None else None
+    def _as_it_is(self, undo: Mapping[str, Change], tree: str, path: str) -> Entry | None:
+        return _entry(undo[path]) if path in undo else self.repository.lookup(tree, path)
 
     def changes(self) -> tuple[Change, ...]:
         """What the line changes against its base."""
@@ -266,7 +289,7 @@ class Line:
         dirty = self.repository.dirty()
         touched = {change.path for change in changes}
         lost = sorted(touched & dirty)
-        lost += sorted(self.repository.untracked_at(change.path for change in changes if change.was is None))
+        lost += sorted(self.repository.untracked_at(changes))
         if lost:
             raise RepositoryRefused(
                 "landing would overwrite uncommitted work; commit or stash it first: " + ", ".join(dict.fromkeys(lost))
@@ -289,8 +312,8 @@ class Line:
         if parts is None:
             return [repository.commit(new, [head], message(subject, self.run))]
         groups: dict[str, list[Change]] = {}
-        for change in changes:
-            groups.setdefault(parts(change.path), []).append(change)
+        for change, place in zip(changes, _places(changes), strict=True):
+            groups.setdefault(parts(place), []).append(change)
         commits = []
         tip, tree = head, repository.tree_of(head)
         for name in sorted(groups):
@@ -319,6 +342,17 @@ class Line:
         if tree != new:
             raise RepositoryRefused("the commits do not add up to the squashed result; land without --keep-commits")
         return made
+
+
+def _places(changes: Sequence[Change]) -> Iterator[str]:
+    """For each change the path that says which part it belongs to: its own, but where a file becomes a folder, or a folder a file,
+    all of it goes by the file's path, because neither half is a tree by itself."""
+    paths = {change.path for change in changes}
+    for change in changes:
+        folder = change.path
+        while folder and (folder := folder.rpartition("/")[0]) not in paths:
+            pass
+        yield folder or change.path
 
 
 def runs_with_refs(repository: Repository) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import claims
-from .core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, Change, Changeset
+from .core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, MODE_SUBMODULE, Change, Changeset
 from .errors import ClaimViolation
 from .git import Repository
 from .workspace import MayWrite, Request
@@ -35,6 +35,7 @@ class Overlay:
         self._may_write = may_write
         self._request = request
         self._written: dict[str, tuple[int, bytes] | None] = {}  # {path: (mode, bytes)}; None = deleted
+        self._folders: set[str] = set()  # every folder that a written file is in
 
     def read(self, path: str) -> bytes:
         if path in self._written:
@@ -43,24 +44,33 @@ class Overlay:
                 raise FileNotFoundError(path)
             return written[1]
         entry = self._repository.lookup(self._tree, path)
-        if entry is None:
-            raise FileNotFoundError(path)
-        return self._repository.read_blob(entry[1])
+        if entry is not None and entry[0] != MODE_SUBMODULE:
+            return self._repository.read_blob(entry[1])
+        if entry is not None or self._files_in(path):
+            raise IsADirectoryError(path)
+        raise FileNotFoundError(path)
 
     def read_text(self, path: str) -> str:
         return self.read(path).decode()
 
     def write(self, path: str, data: bytes | str, *, executable: bool | None = None) -> None:
-        self._gate(path)
-        mode = self.mode(path) or MODE_FILE
+        before = self._room_for(path)
+        mode = MODE_EXECUTABLE if before == MODE_EXECUTABLE else MODE_FILE  # a link gives way to a file, as on disk
         if executable is not None:
             mode = MODE_EXECUTABLE if executable else MODE_FILE
-        self._written[path] = (mode, data.encode() if isinstance(data, str) else bytes(data))
+        self._put(path, mode, data.encode() if isinstance(data, str) else bytes(data))
 
     def symlink(self, path: str, target: str | bytes) -> None:
         """Make or replace a symbolic link."""
-        self._gate(path)
-        self._written[path] = (MODE_LINK, target.encode() if isinstance(target, str) else target)
+        self._room_for(path)
+        self._put(path, MODE_LINK, target.encode() if isinstance(target, str) else target)
+
+    def _put(self, path: str, mode: int, data: bytes) -> None:
+        self._written[path] = (mode, data)
+        folder = path.rpartition("/")[0]
+        while folder and folder not in self._folders:
+            self._folders.add(folder)
+            folder = folder.rpartition("/")[0]
 
     def delete(self, path: str) -> None:
         self._gate(path)
@@ -79,7 +89,8 @@ class Overlay:
         return entry[0] if entry is not None else None
 
     def list(self, pattern: str = "**") -> list[str]:
-        files = set(self._repository.files(self._tree))
+        entries = self._repository.files(self._tree).items()
+        files = {path for path, entry in entries if entry[0] != MODE_SUBMODULE}
         files.update(path for path, written in self._written.items() if written is not None)
         files.difference_update(path for path, written in self._written.items() if written is None)
         return sorted(path for path in files if claims.matches(pattern, path))
@@ -104,6 +115,40 @@ class Overlay:
             if entry is None or was != oid or entry[0] != mode:
                 changes.append(Change(path, mode, oid, was))
         return Changeset(self.base, tuple(changes))
+
+    def _room_for(self, path: str) -> int | None:
+        """The mode of what a write would replace. Raises what a disk would where a file is in the way of a folder, or a folder
+        of a file, and ClaimViolation outside the claims."""
+        self._gate(path)
+        if self._file_above(path) is not None:
+            raise NotADirectoryError(self._file_above(path))
+        before = self.mode(path)
+        if before == MODE_SUBMODULE or (before is None and self._files_in(path)):
+            raise IsADirectoryError(path)
+        return before
+
+    def _file_above(self, path: str) -> str | None:
+        """The file that is where the path would need a folder."""
+        folder = path.rpartition("/")[0]
+        while folder:
+            if folder in self._written:
+                if self._written[folder] is not None:
+                    return folder
+            elif self._repository.lookup(self._tree, folder) is not None:
+                return folder
+            folder = folder.rpartition("/")[0]
+        return None
+
+    def _files_in(self, folder: str) -> bool:
+        """Whether there is a file in what would be this folder."""
+        inside = f"{folder}/"
+        if folder in self._folders and any(
+            written is not None and path.startswith(inside) for path, written in self._written.items()
+        ):
+            return True
+        return self._repository.is_folder(self._tree, folder) and any(
+            path not in self._written for path in self._repository.files(self._tree, inside)
+        )
 
     def _gate(self, path: str) -> None:
         if claims.problem_with(path) or not self._may_write(path):

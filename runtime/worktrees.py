@@ -8,6 +8,7 @@ A warm lease touches only what differs from the commit it was left at, because a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -22,7 +23,6 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-import pygit2
 import trio
 
 from . import claims
@@ -36,7 +36,7 @@ from .core.changes import (
     path_bytes,
     path_text,
 )
-from .errors import ClaimViolation, RepositoryRefused
+from .errors import ClaimViolation, JourneymanError, RepositoryRefused
 from .git import GitFailed, Repository, run_git
 from .workspace import MayWrite, Request
 
@@ -44,13 +44,26 @@ Stat = tuple[int, int, int, int]  # (mtime ns, size, inode, mode)
 
 _RACY_NS: Final = 20_000_000  # a file written this shortly before it was recorded may change again unseen: it is read
 _SPARE_BYTES: Final = 200 * 1024 * 1024
-_PLAIN: Final = ("-c", "core.autocrlf=false", "-c", "core.symlinks=true", "-c", "core.fileMode=true")
+_PLAIN: Final = (
+    "-c",
+    "core.autocrlf=false",
+    "-c",
+    "core.symlinks=true",
+    "-c",
+    "core.fileMode=true",
+    "-c",
+    "core.sparseCheckout=false",  # the user may see a part of the tree; an attempt gets all of it
+)
+_ADMIN: Final = {"HEAD", "ORIG_HEAD", "commondir", "gitdir", "index", "locked", "logs"}
+_ATTRIBUTES: Final = ("text", "eol", "crlf", "filter", "ident", "working-tree-encoding")  # what changes a file's bytes
+_KINDS: Final = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def cache_folder() -> Path:
     """Where worktrees are kept: the user's cache folder."""
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "journeyman"
+    # Resolved, because git writes down the real path of a worktree, and ours are found again by it.
+    return ((Path(base) if base else Path.home() / ".cache") / "journeyman").resolve()
 
 
 def pool_folder(repository: Repository) -> Path:
@@ -69,6 +82,8 @@ class Lease:
         self._tree = ""
         self._seen: dict[bytes, Stat | None] = {}  # {path: what it looked like}; None = read it to know
         self._kept: frozenset[bytes] = frozenset()  # ignored files that setup or .worktreeinclude put there
+        self._modules: set[bytes] = set()  # those of `_seen` that are submodules
+        self._index: Stat = (0, 0, 0, 0)  # what the index looked like when we last wrote it
         self._task = ""
         self._may_write: MayWrite = lambda path: True
         self._request: Request | None = None
@@ -79,50 +94,85 @@ class Lease:
     def path(self) -> Path | None:
         return self.folder
 
-    def _at(self, path: str) -> bytes:
-        if claims.problem_with(path):
+    @contextlib.contextmanager
+    def _place(self, path: str, *, make: bool = False) -> Iterator[tuple[int, bytes]]:
+        """(the open folder a path is in, its name there). No symbolic link is followed on the way, so that nothing leads out of
+        the workspace. Raises NotADirectoryError where one is in the way, FileNotFoundError."""
+        parts = path_bytes(path).split(b"/")
+        if any(part in (b"", b".", b"..", b".git") for part in parts):
             raise ClaimViolation(self._task, [path])
-        return os.path.join(os.fsencode(self.folder), path_bytes(path))
+        at = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for part in parts[:-1]:
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=at)
+                try:
+                    below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+                except OSError as error:
+                    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                        raise NotADirectoryError(
+                            errno.ENOTDIR, "a file or a link is where a folder must be", path
+                        ) from None
+                    raise
+                os.close(at)
+                at = below
+            yield at, parts[-1]
+        finally:
+            os.close(at)
+
+    def _look(self, path: str) -> os.stat_result | None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._place(path) as (at, name):
+            return os.lstat(name, dir_fd=at)
+        return None
 
     def read(self, path: str) -> bytes:
-        where = self._at(path)
-        if os.path.islink(where):
-            return os.readlink(where)
-        with open(where, "rb") as file:
-            return file.read()
+        with self._place(path) as (at, name):
+            if stat.S_ISLNK(os.lstat(name, dir_fd=at).st_mode):
+                return os.readlink(name, dir_fd=at)
+            # Not waiting: a fifo that a command made has no other end.
+            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise OSError(errno.EINVAL, "it is neither a file nor a link", path)
+                return file.read()
 
     def read_text(self, path: str) -> str:
         return self.read(path).decode()
 
     def write(self, path: str, data: bytes | str, *, executable: bool | None = None) -> None:
-        where = self._at(path)
-        if not self._may_write(path):
-            raise ClaimViolation(self._task, [path])
-        os.makedirs(os.path.dirname(where), exist_ok=True)
-        if os.path.islink(where):
-            os.unlink(where)
-        with open(where, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-        if executable is not None:
-            os.chmod(where, 0o755 if executable else 0o644)
+        self._gate(path)
+        with self._place(path, make=True) as (at, name):
+            with contextlib.suppress(FileNotFoundError):
+                there = os.lstat(name, dir_fd=at)
+                if not stat.S_ISDIR(there.st_mode) and (not stat.S_ISREG(there.st_mode) or there.st_nlink > 1):
+                    os.unlink(name, dir_fd=at)  # what is behind a link or at a fifo's other end is not ours to write
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+            with open(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                if executable is not None:
+                    os.fchmod(file.fileno(), 0o755 if executable else 0o644)
 
     def delete(self, path: str) -> None:
-        where = self._at(path)
-        if not self._may_write(path):
-            raise ClaimViolation(self._task, [path])
-        os.unlink(where)
+        self._gate(path)
+        with self._place(path) as (at, name):
+            os.unlink(name, dir_fd=at)
 
     def exists(self, path: str) -> bool:
-        return os.path.lexists(self._at(path))
+        return self.mode(path) is not None
 
     def mode(self, path: str) -> int | None:
-        with contextlib.suppress(FileNotFoundError):
-            return _git_mode(os.lstat(self._at(path)).st_mode)
-        return None
+        seen = self._look(path)
+        if seen is not None and stat.S_ISDIR(seen.st_mode):
+            return MODE_SUBMODULE if self._is_submodule(path_bytes(path)) else None
+        return _git_mode(seen.st_mode) if seen is not None and _keepable(seen) else None
+
+    def _gate(self, path: str) -> None:
+        if claims.problem_with(path) or not self._may_write(path):
+            raise ClaimViolation(self._task, [path])
 
     def list(self, pattern: str = "**") -> list[str]:
         ignored = self._kept
-        found = (path_text(name) for name, _ in self._walk() if name not in ignored)
+        found = (path_text(name) for name, seen in self._walk() if name not in ignored and _keepable(seen))
         return sorted(path for path in found if claims.matches(pattern, path))
 
     async def request(self, path: str) -> None:
@@ -136,7 +186,7 @@ class Lease:
         """Set whose it is for now."""
         self._task, self._may_write, self._request = task, may_write, request
 
-    def _git(self, *arguments: str, stdin: bytes | None = None) -> bytes:
+    def _git(self, *arguments: str | bytes, stdin: bytes | None = None) -> bytes:
         """Git in this worktree, by its real admin folder: the `.git` file in it may have been rewritten."""
         return run_git(
             [*_PLAIN, f"--git-dir={self._admin}", f"--work-tree={self.folder}", *arguments], stdin, self.folder
@@ -144,17 +194,36 @@ class Lease:
 
     def populate(self, commit: str) -> None:
         """Bring every file to a commit, whatever was there before, and look at all of them once."""
-        for lock in ("index.lock", "HEAD.lock"):
-            with contextlib.suppress(FileNotFoundError):
-                (self._admin / lock).unlink()  # ours by construction: nobody else works in a leased worktree
+        self._tidy_admin()
         self._restore_pointer()
-        self._git("read-tree", "--reset", "-u", commit)
-        self._move_head(commit)
+        try:
+            self._git("read-tree", "--reset", "-u", commit)
+        except GitFailed:  # an index cut short by a crash; all that it says is read again below
+            (self._admin / "index").unlink(missing_ok=True)
+            self._git("read-tree", "--reset", "-u", commit)
         self._tree = self._repository.tree_of(commit)
-        self.base = commit
-        self._seen = {path_bytes(path): None for path in self._repository.files(self._tree)}
+        files = self._repository.files(self._tree)
+        self._seen = {path_bytes(path): None for path in files}
+        self._modules = {path_bytes(path) for path, entry in files.items() if entry[0] == MODE_SUBMODULE}
+        self._at_commit(commit)
         self._remove_strangers()
         self._record(self._seen)
+
+    def _tidy_admin(self) -> None:
+        """Remove what a killed git, or a command that used git, left in the worktree's own folder in the repository: locks, a
+        rebase under way, settings. Ours by construction: nobody else works in a leased worktree."""
+        for entry in os.scandir(self._admin):
+            if entry.name not in _ADMIN:
+                _remove_all(entry.path)
+
+    def _at_commit(self, commit: str) -> None:
+        """Note the commit that files and index are at now."""
+        head = self._admin / "HEAD"
+        if head.is_symlink():
+            head.unlink()
+        head.write_text(f"{commit}\n")
+        self.base = commit
+        self._index = _stat(os.lstat(self._admin / "index"))
 
     def move(self, commit: str) -> None:
         """Bring a clean worktree from its commit to another: only what differs is touched."""
@@ -162,43 +231,58 @@ class Lease:
         changes = self._repository.differences(self._tree, tree)
         if changes:
             self._git("read-tree", "-m", "-u", self._tree, tree)
-        self._move_head(commit)
-        self._tree, self.base = tree, commit
+        self._tree = tree
+        self._at_commit(commit)
         touched: dict[bytes, Stat | None] = {}
         for change in changes:
             name = path_bytes(change.path)
+            self._modules.discard(name)
             if change.oid is None:
                 self._seen.pop(name, None)
             else:
                 touched[name] = None
+            if change.mode == MODE_SUBMODULE:
+                self._modules.add(name)
         self._seen.update(touched)
         self._record(touched)
 
-    def _move_head(self, commit: str) -> None:
-        (self._admin / "HEAD").write_text(f"{commit}\n")
-
     def _restore_pointer(self) -> None:
         pointer = self.folder / ".git"
-        said = f"gitdir: {self._admin}\n"
-        if pointer.is_symlink() or not pointer.is_file() or pointer.read_text(errors="replace") != said:
-            if pointer.is_dir() and not pointer.is_symlink():
-                shutil.rmtree(pointer)
-            else:
-                pointer.unlink(missing_ok=True)
-            pointer.write_text(said)
+        said = b"gitdir: " + os.fsencode(self._admin) + b"\n"
+        if pointer.is_symlink() or not pointer.is_file() or pointer.read_bytes() != said:
+            _remove_all(pointer)
+            pointer.write_bytes(said)
+
+    def hold(self, held: bool) -> None:
+        """While it is leased nobody's `git worktree prune` may take it, even when a command removes its `.git` file."""
+        if held:
+            (self._admin / "locked").write_text("leased by journeyman\n")
+        else:
+            (self._admin / "locked").unlink(missing_ok=True)
 
     def keep_extras(self) -> None:
         """From now on the untracked files that are there stay: setup and `.worktreeinclude` put them there."""
         self._kept = frozenset(name for name, _ in self._walk() if name not in self._seen)
 
     def changeset(self) -> Changeset:
-        """Compare the disk with what was recorded; new files count unless they are ignored."""
-        found: dict[bytes, os.stat_result] = dict(self._walk())
+        """Compare the disk with what was recorded; new files count unless they are ignored, or are none that git keeps (a fifo, a
+        socket). Raises ClaimViolation for a path that git takes for its own, JourneymanError where such a thing replaced a
+        tracked file."""
+        found: dict[bytes, os.stat_result] = {}
+        for name, now in self._walk():
+            if _keepable(now):
+                found[name] = now
+            elif name in self._seen and not self._is_submodule(name):
+                raise JourneymanError(f"{path_text(name)} was a file and is {_KINDS[stat.S_IFMT(now.st_mode)]} now")
         suspects = [name for name, now in found.items() if self._differs(name, now)]
         gone = [name for name in self._seen if name not in found and not self._is_submodule(name)]
-        new = [name for name in suspects if name not in self._seen]
-        ignored = self._ignored(new)
-        changes = [change for name in suspects if name not in ignored for change in self._change(name, found[name])]
+        ignored = self._ignored([name for name in suspects if name not in self._seen])
+        changed = [name for name in suspects if name not in ignored]
+        stolen = [path for path in map(path_text, changed) if claims.in_git_folder(path)]
+        if stolen:
+            raise ClaimViolation(self._task, stolen)
+        filtered = self._filtered([name for name in changed if stat.S_ISREG(found[name].st_mode)])
+        changes = [change for name in changed for change in self._change(name, found[name], filtered.get(name))]
         for name in gone:
             entry = self._repository.lookup(self._tree, path_text(name))
             changes.append(Change(path_text(name), None, None, entry[1].hex() if entry else None))
@@ -209,40 +293,41 @@ class Lease:
             return False
         return self._seen.get(name) != _stat(now)
 
-    def _change(self, name: bytes, now: os.stat_result) -> Iterator[Change]:
+    def _change(self, name: bytes, now: os.stat_result, oid: str | None) -> Iterator[Change]:
         path = path_text(name)
         where = os.path.join(os.fsencode(self.folder), name)
         mode = _git_mode(now.st_mode)
-        if mode == MODE_LINK:
+        if oid is None and mode == MODE_LINK:
             oid = self._repository.write_blob(os.readlink(where))
-        else:
-            oid = self._store(name, where)
+        elif oid is None:
+            with open(where, "rb") as file:
+                oid = self._repository.write_blob(file.read())
         entry = self._repository.lookup(self._tree, path)
         was = entry[1].hex() if entry is not None else None
         if entry is None or was != oid or entry[0] != mode:
             yield Change(path, mode, oid, was)
 
-    def _store(self, name: bytes, where: bytes) -> str:
-        """The blob that git itself would store, filters of `.gitattributes` included."""
-        if self._filters(name):
-            done = self._git(
-                "hash-object", "-w", "--stdin-paths", stdin=b"./" + name + b"\n" if b"\n" not in name else b""
-            )
-            return done.decode().strip()
-        with open(where, "rb") as file:
-            return self._repository.write_blob(file.read())
-
-    def _filters(self, name: bytes) -> bool:
-        objects = self._repository.objects
-        try:
-            path = name.decode()
-        except UnicodeDecodeError:
-            return False
-        return any(objects.get_attr(path, attribute) for attribute in ("text", "eol", "filter", "crlf", "ident"))
+    def _filtered(self, names: Sequence[bytes]) -> dict[bytes, str]:
+        """{file: the blob that git itself would store} of those whose attributes make that another than the bytes on disk."""
+        if not names:
+            return {}
+        said = self._git("check-attr", "-z", "--stdin", *_ATTRIBUTES, stdin=b"\0".join(names) + b"\0").split(b"\0")
+        told = {said[at] for at in range(0, len(said) - 2, 3) if said[at + 2] not in (b"unspecified", b"unset")}
+        found = [name for name in names if name in told]
+        plain = [name for name in found if b"\n" not in name]
+        oids: list[bytes] = []
+        if plain:
+            oids = self._git(
+                "hash-object", "-w", "--stdin-paths", stdin=b"".join(b"./" + name + b"\n" for name in plain)
+            ).split()
+        stored = {name: oid.decode() for name, oid in zip(plain, oids, strict=True)}
+        for name in found:
+            if name not in stored:
+                stored[name] = self._git("hash-object", "-w", "--", b"./" + name).decode().strip()
+        return stored
 
     def _is_submodule(self, name: bytes) -> bool:
-        entry = self._repository.lookup(self._tree, path_text(name))
-        return entry is not None and entry[0] == MODE_SUBMODULE
+        return name in self._modules
 
     def _ignored(self, names: Sequence[bytes]) -> set[bytes]:
         if not names:
@@ -257,6 +342,7 @@ class Lease:
 
     def reset(self) -> None:
         """Undo what an attempt did: give tracked files their bytes back, remove what it left."""
+        self._tidy_admin()
         self._restore_pointer()
         found = dict(self._walk())
         root = os.fsencode(self.folder)
@@ -267,20 +353,21 @@ class Lease:
             if name not in self._seen and os.path.lexists(where):
                 os.unlink(where)
         again = [name for name in touched if name in self._seen and not self._is_submodule(name)]
-        if again:
-            for name in again:
-                self._put_back(root, name)
+        for name in again:
+            self._put_back(root, name)
+        for name in self._modules:  # a submodule's folder is empty in a worktree of ours
+            if not os.path.isdir(os.path.join(root, name)) or os.listdir(os.path.join(root, name)):
+                _remove_all(os.path.join(root, name))
+                again.append(name)
+        if again or self._index != _stat(os.lstat(self._admin / "index")):  # a command may have used git
             self._git("read-tree", "--reset", "-u", self.base)
-            self._record(dict.fromkeys(again))
+        self._at_commit(self.base)
+        self._record(dict.fromkeys(again))
         self._remove_empty_folders()
 
     def _put_back(self, root: bytes, name: bytes) -> None:
         """Out of the way: `read-tree --reset -u` writes what is missing, but trusts a file whose times it knows."""
-        where = os.path.join(root, name)
-        if os.path.isdir(where) and not os.path.islink(where):
-            shutil.rmtree(where)
-        elif os.path.lexists(where):
-            os.unlink(where)
+        _remove_all(os.path.join(root, name))
 
     def _remove_strangers(self) -> None:
         root = os.fsencode(self.folder)
@@ -290,8 +377,9 @@ class Lease:
         self._remove_empty_folders()
 
     def _remove_empty_folders(self) -> None:
-        for folder, _, _ in os.walk(os.fsencode(self.folder), topdown=False):
-            if folder != os.fsencode(self.folder):
+        root = os.fsencode(self.folder)
+        for folder, _, _ in os.walk(root, topdown=False):
+            if folder != root and (not self._modules or os.path.relpath(folder, root) not in self._modules):
                 with contextlib.suppress(OSError):  # not empty: most are not
                     os.rmdir(folder)
 
@@ -319,8 +407,43 @@ class Lease:
                 self._seen[name] = None if now_ns - seen.st_mtime_ns < _RACY_NS else _stat(seen)
 
 
+def _pointer_of(record: Path) -> Path | None:
+    """Where git's record of a worktree says that its `.git` file is; None when it does not say."""
+    try:
+        said = (record / "gitdir").read_bytes().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return record / os.fsdecode(said) if said else None
+
+
+def _is_whole(record: Path) -> bool:
+    """Whether git's record of a worktree was written to its end."""
+    return all((record / name).is_file() and (record / name).stat().st_size for name in ("HEAD", "commondir", "gitdir"))
+
+
 def _stat(seen: os.stat_result) -> Stat:
     return seen.st_mtime_ns, seen.st_size, seen.st_ino, seen.st_mode
+
+
+def _keepable(seen: os.stat_result) -> bool:
+    """Whether git can keep it: a file or a link."""
+    return stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)
+
+
+def _remove_all(where: str | bytes | Path) -> None:
+    """Remove whatever is there, folders that a command made unreadable too."""
+    place = os.fsencode(where)
+    if os.path.isdir(place) and not os.path.islink(place):
+        os.chmod(place, 0o700)
+        for folder, _, _ in os.walk(place):  # top down: each is opened up before what is in it is listed
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        os.chmod(entry.path, 0o700)
+        shutil.rmtree(place)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(place)
 
 
 def _git_mode(mode: int) -> int:
@@ -337,7 +460,6 @@ class Pool:
     setup: str = ""
     setup_timeout_s: float = 600.0
     _idle: list[Lease] = attrs.field(factory=list)
-    _all: list[Lease] = attrs.field(factory=list)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _next: int = 0
 
@@ -358,13 +480,11 @@ class Pool:
         setup command fails."""
         lease = await self._take(commit)
         lease.lend(task, may_write, request)
-        clean = False
         try:
             yield lease
-            clean = True
         finally:
             with trio.CancelScope(shield=True):
-                await self._give_back(lease, clean)
+                await self._give_back(lease)
 
     async def _take(self, commit: str) -> Lease:
         # The one whose files are nearest would be best; the last one used is, nearly always.
@@ -373,25 +493,42 @@ class Pool:
             try:
                 await trio.to_thread.run_sync(lease.move, commit)
             except (GitFailed, OSError):
-                await trio.to_thread.run_sync(lease.populate, commit)
+                if not await self._repaired(lease, commit):
+                    continue
+            lease.hold(True)
             return lease
         return await self._make(commit)
 
-    async def _give_back(self, lease: Lease, clean: bool) -> None:
+    async def _give_back(self, lease: Lease) -> None:
+        lease.lend("", lambda path: True, None)
         try:
             await trio.to_thread.run_sync(lease.reset)
         except (GitFailed, OSError):
-            await trio.to_thread.run_sync(lease.populate, lease.base)
-        lease.lend("", lambda path: True, None)
+            if not await self._repaired(lease, lease.base):
+                return
+        lease.hold(False)
         self._idle.append(lease)
+
+    async def _repaired(self, lease: Lease, commit: str) -> bool:
+        """Fill a broken worktree anew; one that cannot be is removed, and the next attempt gets another."""
+        try:
+            await trio.to_thread.run_sync(lease.populate, commit)
+        except (GitFailed, OSError):
+            async with self._lock:
+                await trio.to_thread.run_sync(self._discard, lease.folder)
+            return False
+        return True
+
+    def _discard(self, folder: Path) -> None:
+        with self._exclusively():
+            self._remove(folder, self._admin_of(folder))
 
     async def _make(self, commit: str) -> Lease:
         self._next += 1
-        folder = self.folder / f"w{self._next}"
+        folder = self.folder / f"{self.folder.name}-{self._next}"
         await trio.to_thread.run_sync(self._refuse_full_disk, commit)
         async with self._lock:  # git cannot add two at once; filling them with files it can
             lease = await trio.to_thread.run_sync(self._add, folder, commit)
-        self._all.append(lease)
         await trio.to_thread.run_sync(lease.populate, commit)
         await trio.to_thread.run_sync(self._include, lease)
         if self.setup:
@@ -400,18 +537,28 @@ class Pool:
         return lease
 
     def _add(self, folder: Path, commit: str) -> Lease:
-        """`git worktree add`, or the one that an earlier process left there, repaired."""
+        """`git worktree add`, or the one that an earlier process left there, repaired. Held until it is given back."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         with self._exclusively():
+            self._remove_half_made()
             admin = self._admin_of(folder)
-            if admin is None or not folder.is_dir():
+            if admin is None or not folder.is_dir() or not _is_whole(admin):
                 self._remove(folder, admin)
                 self.repository.run("worktree", "add", "--no-checkout", "--detach", "-f", str(folder), commit)
                 admin = self._admin_of(folder)
                 if admin is None:
                     raise RepositoryRefused(f"git made no worktree at {folder}")
-        (admin / "locked").unlink(missing_ok=True)
-        return Lease(self.repository, folder, admin)
+            lease = Lease(self.repository, folder, admin)
+            lease.hold(True)
+        return lease
+
+    def _remove_half_made(self) -> None:
+        """What a kill inside `git worktree add` left in the repository: a locked record that points nowhere, which git itself
+        never removes. Ours by its name, which has the pool's hash, and dead because we hold the pool's lock."""
+        for record in (self.repository.common_dir / "worktrees").glob(f"{self.folder.name}-*"):
+            pointer = _pointer_of(record)
+            if pointer is None or not pointer.parent.is_dir():
+                _remove_all(record)
 
     def _refuse_full_disk(self, commit: str) -> None:
         files = self.repository.files(self.repository.tree_of(commit))
@@ -434,18 +581,15 @@ class Pool:
 
     def _admin_of(self, folder: Path) -> Path | None:
         """The repository's own record of a worktree, found by where it points."""
-        for record in (self.repository.common_dir / "worktrees").glob("*/gitdir"):
-            if record.read_text(errors="replace").strip() == str(folder / ".git"):
-                return record.parent
+        for record in (self.repository.common_dir / "worktrees").glob("*"):
+            if _pointer_of(record) == folder / ".git":
+                return record
         return None
 
     def _remove(self, folder: Path, admin: Path | None) -> None:
         if admin is not None:
-            with contextlib.suppress(GitFailed):  # half made: its record is removed by hand below
-                self.repository.run("worktree", "remove", "-f", "-f", str(folder))
-            shutil.rmtree(admin, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(folder)
+            _remove_all(admin)
+        _remove_all(folder)
 
     def _include(self, lease: Lease) -> None:
         """Copy what `.worktreeinclude` names of the user's ignored files: `.env`, `node_modules`, ..."""
@@ -504,11 +648,13 @@ def collect(repository: Repository) -> list[Path]:
     pool = Pool(repository)
     removed = []
     if folder.is_dir():
-        for place in sorted(folder.iterdir()):
-            pool._remove(place, pool._admin_of(place))
-            removed.append(place)
+        with pool._exclusively():
+            for place in sorted(folder.iterdir()):
+                pool._remove(place, pool._admin_of(place))
+                removed.append(place)
+            pool._remove_half_made()
         folder.rmdir()
+        with contextlib.suppress(OSError):  # the user has worktrees too
+            (repository.common_dir / "worktrees").rmdir()
         folder.with_name(f"{folder.name}.lock").unlink(missing_ok=True)
-    with contextlib.suppress(pygit2.GitError, GitFailed):  # a half-made record elsewhere is the user's own
-        repository.run("worktree", "prune")
     return removed

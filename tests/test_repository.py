@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as some
 
 from runtime import claims
 from runtime.core.changes import Change, Changeset, path_bytes, path_text
-from runtime.errors import BadInput, ClaimViolation, RepositoryRefused
+from runtime.errors import BadInput, ClaimViolation, JourneymanError, RepositoryRefused
 from runtime.git import Repository
 from runtime.line import Job, Line
 from runtime.overlay import Overlay
@@ -312,3 +313,416 @@ def test_landing_is_refused(repo: Repo, prepare: Any, words: str) -> None:
     with pytest.raises(RepositoryRefused, match=words):
         line.land("Land")
     assert (repo.git("rev-parse", "main"), repo.git("status", "--porcelain")) == before
+
+
+# --- what git trees can hold -----------------------------------------------------------------------------------
+
+AWKWARD = [
+    b"new\nline",
+    b'"quoted"',
+    b"-dash",
+    b"caf\xe9",
+    b"tab\there",
+    b"back\\slash",
+    b"d/" * 60 + b"deep",
+    b" lead",
+    b"end ",
+]
+
+
+def _put(root: Path, name: bytes, data: bytes) -> None:
+    where = os.path.join(os.fsencode(root), name)
+    os.makedirs(os.path.dirname(where), exist_ok=True)
+    with open(where, "wb") as file:
+        file.write(data)
+
+
+def _tree_on_disk(folder: Path) -> dict[bytes, tuple[int, bytes]]:
+    """{path: (mode bits that git keeps, bytes)} of everything in a folder but git's own."""
+    found = {}
+    root = os.fsencode(folder)
+    for at, folders, names in os.walk(root):
+        folders[:] = [one for one in folders if one != b".git"]
+        for name in names:
+            where = os.path.join(at, name)
+            seen = os.lstat(where)
+            if name == b".git":
+                continue
+            if os.path.islink(where):
+                found[os.path.relpath(where, root)] = (0o120000, os.readlink(where))
+            else:
+                with open(where, "rb") as file:
+                    found[os.path.relpath(where, root)] = (seen.st_mode & 0o100, file.read())
+    return found
+
+
+@pytest.mark.parametrize("kind", ["overlay", "worktree"])
+async def test_a_file_becomes_a_folder_and_a_folder_a_file(repo: Repo, kind: str) -> None:
+    """Both survive the workspace, the line, its taking back and the landing, cut in parts or not, and leave what git has itself."""
+    base = repo.commit({"file": "f\n", "folder/a": "a\n", "folder/b/c": "c\n", "else": "e\n"})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+
+    def change(workspace: Any) -> None:
+        workspace.delete("file")
+        workspace.write("file/now/inside", "i\n")
+        workspace.delete("folder/a")
+        workspace.delete("folder/b/c")
+        if kind == "worktree":
+            os.rmdir(workspace.folder / "folder/b")
+            os.rmdir(workspace.folder / "folder")
+        workspace.write("folder", "was a folder\n")
+
+    if kind == "overlay":
+        overlay = Overlay(found, base)
+        change(overlay)
+        changeset = overlay.changeset()
+    else:
+        async with Pool(found).lease(base) as lease:
+            change(lease)
+            changeset = lease.changeset()
+    assert line.merge([Job("t", 1, changeset, "Swap")])[0].error == ""
+    names = repo.git("ls-tree", "-r", "--name-only", line.tip).splitlines()
+    assert names == ["else", "file/now/inside", "folder"]
+    tip = line.tip
+    assert line.revert(["t"]).error == ""
+    assert line.tree == found.tree_of(base)
+    again = Line(found, "r2", base)
+    again.merge([Job("t", 1, changeset, "Swap")])
+    again.land("Land", parts=lambda path: path)
+    assert repo.git("rev-parse", "HEAD^{tree}") == repo.git("rev-parse", f"{tip}^{{tree}}")
+    assert repo.git("status", "--porcelain") == ""
+    assert sorted(_tree_on_disk(repo.path)) == [b"else", b"file/now/inside", b"folder"]
+    for commit in repo.git("rev-list", f"{base}..HEAD").splitlines():
+        repo.git("ls-tree", "-r", commit)
+    repo.git("fsck", "--strict", "--no-dangling")
+
+
+def test_an_overlay_refuses_what_a_disk_would(repo: Repo) -> None:
+    """A file in a file, a file over a folder that is not empty, and reading a folder or a submodule are errors, not lost files."""
+    repo.commit({"file": "f", "folder/a": "a"})
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
+    repo.git("commit", "-qm", "module")
+    base = repo.git("rev-parse", "HEAD")
+    overlay = Overlay(Repository.open(repo.path), base)
+    with pytest.raises(NotADirectoryError):
+        overlay.write("file/x", "x")
+    for path in ("folder", "module"):
+        with pytest.raises(IsADirectoryError):
+            overlay.write(path, "x")
+        with pytest.raises(IsADirectoryError):
+            overlay.read(path)
+    overlay.write("made/x", "x")
+    with pytest.raises(IsADirectoryError):
+        overlay.write("made", "x")
+    assert overlay.list() == ["file", "folder/a", "made/x"]
+
+
+def test_a_changeset_does_not_bury_what_came_to_the_line_meanwhile(repo: Repo) -> None:
+    """A folder that got a file, or a file where a folder is needed, is a misfit that names the path; nothing is lost for it."""
+    base = repo.commit({"a": "1\n", "d/x": "x\n"})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    line.merge([_job(found, base, "new", {"d/y": b"y\n", "n": b"n\n"})])
+    over = line.merge([_job(found, base, "over", {"d/x": None, "d": b"file\n"})])[0]
+    assert "d/y is in the way" in over.error
+    under = line.merge([_job(found, base, "under", {"n/below": b"b\n"})])[0]
+    assert "n is in the way" in under.error
+    line.merge([_job(found, line.tip, "bit", {})])
+    flipped = Changeset(base, (Change("a", 0o100755, found.lookup(found.tree_of(base), "a")[1].hex(), None),))  # type: ignore[index]
+    assert line.merge([Job("flip", 1, flipped, "x")])[0].error == ""
+    content = _job(found, base, "content", {"a": b"2\n"})
+    assert "a has changed" in line.merge([content])[0].error
+
+
+async def test_awkward_names_and_kinds_survive_every_step(repo: Repo) -> None:
+    """Newlines, quotes, dashes, bytes that are no UTF-8, deep folders, empty files, links out of the repository, a bit alone: what
+    a worktree's command wrote is what lands, byte for byte."""
+    for name in AWKWARD:
+        _put(repo.path, name, b"old\n")
+    repo.write(
+        {"empty": "", "script": "#!\n", "README": "r\n", ".gitattributes": "*.crlf text eol=crlf\n", "x.crlf": "a\r\n"}
+    )
+    base = repo.commit({})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    async with Pool(found).lease(base) as lease:
+        for name in AWKWARD:
+            assert lease.read(path_text(name)) == b"old\n"
+            _put(lease.folder, name, b"new " + name)
+            _put(lease.folder, name + b".made", b"")
+        _put(lease.folder, b"new\nline.crlf", b"x\r\ny\r\n")
+        _put(lease.folder, b"x.crlf", b"b\r\n")
+        os.symlink("/etc/passwd", lease.folder / "outside")
+        os.chmod(lease.folder / "script", 0o755)
+        os.rename(lease.folder / "README", lease.folder / "readme")
+        os.truncate(lease.folder / "empty", 0)
+        changeset = lease.changeset()
+        expected = _tree_on_disk(lease.folder)
+    assert {path_text(b"new\nline.crlf"), "script", "outside", "README", "readme"} <= set(changeset.paths)
+    assert "empty" not in changeset.paths
+    assert line.merge([Job("t", 1, changeset, "x")])[0].error == ""
+    assert repo.show(line.tip, "x.crlf") == b"b\n"
+    line.land("Land")
+    assert repo.git("status", "--porcelain") == ""
+    assert _tree_on_disk(repo.path) == expected
+    assert not repo.git("diff", "--name-only", line.tip, "HEAD")
+    repo.git("fsck", "--strict", "--no-dangling")
+
+
+def test_a_tree_deeper_than_the_stack(repo: Repo) -> None:
+    """A path of a thousand folders is read, listed, changed and compared."""
+    base = repo.commit({"top": "t"})
+    found = Repository.open(repo.path)
+    deep = "d/" * 1500 + "file"
+    tree = found.apply(found.tree_of(base), [Change(deep, 0o100644, found.write_blob(b"x"))])
+    assert list(found.files(tree)) == [deep, "top"]
+    assert [change.path for change in found.differences(found.tree_of(base), tree)] == [deep]
+    assert found.apply(tree, [Change(deep)]) == found.tree_of(base)
+
+
+async def test_what_git_takes_for_its_own_never_gets_into_a_changeset(repo: Repo) -> None:
+    """A command that writes `.GIT/config` or `git~1` is refused with the path, whatever its claims."""
+    base = repo.commit({"a": "1"})
+    async with Pool(Repository.open(repo.path)).lease(base, task="t") as lease:
+        for name in (".GIT/config", "sub/.git /x", "git~1/y"):
+            _put(lease.folder, name.encode(), b"x")
+        with pytest.raises(ClaimViolation) as refused:
+            lease.changeset()
+        assert sorted(refused.value.paths) == [".GIT/config", "git~1/y", "sub/.git /x"]
+
+
+async def test_fifos_and_sockets_never_hang_a_read(repo: Repo) -> None:
+    """What git cannot keep is left out when it is new, reported when it replaced a file, refused by `read`, and gone afterwards."""
+    base = repo.commit({"a": "1", "b": "2"})
+    pool = Pool(Repository.open(repo.path))
+    async with pool.lease(base) as lease:
+        os.mkfifo(lease.folder / "pipe")
+        os.mkfifo(lease.folder / "folder.fifo")
+        os.mknod(lease.folder / "socket", stat.S_IFSOCK | 0o600)
+        assert lease.changeset().changes == ()
+        assert lease.list() == ["a", "b"]
+        assert not lease.exists("pipe")
+        with pytest.raises(OSError, match="neither a file nor a link"):
+            lease.read("pipe")
+        lease.write("pipe", "now a file")
+        assert [change.path for change in lease.changeset().changes] == ["pipe"]
+        os.unlink(lease.folder / "a")
+        os.mkfifo(lease.folder / "a")
+        with pytest.raises(JourneymanError, match="a was a file and is a fifo now"):
+            lease.changeset()
+    async with pool.lease(base) as lease:
+        assert lease.changeset().changes == ()
+        assert sorted(os.listdir(lease.folder)) == [".git", "a", "b"]
+        assert lease.read("a") == b"1"
+
+
+async def test_nothing_is_written_through_a_link(repo: Repo, tmp_path: Path) -> None:
+    """Links to files and folders outside, and a hard link, are replaced or refused: what they point at stays as it was."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("s")
+    os.symlink(outside, repo.path / "folder")
+    os.symlink(outside / "secret", repo.path / "link")
+    base = repo.commit({"a": "1"})
+    pool = Pool(Repository.open(repo.path))
+    async with pool.lease(base) as lease:
+        for act in (
+            lambda: lease.write("folder/secret", "x"),
+            lambda: lease.read("folder/secret"),
+            lambda: lease.delete("folder/secret"),
+        ):
+            with pytest.raises(NotADirectoryError):
+                act()
+        assert not lease.exists("folder/secret")
+        lease.write("link", "mine")
+        os.unlink(lease.folder / "a")
+        os.link(outside / "secret", lease.folder / "a")
+        lease.write("a", "mine")
+        changed = {change.path: change.mode for change in lease.changeset().changes}
+        assert changed == {"link": 0o100644, "a": 0o100644}
+    assert (outside / "secret").read_text() == "s"
+    assert os.listdir(outside) == ["secret"]
+    overlay = Overlay(Repository.open(repo.path), base)
+    overlay.write("link", "mine")
+    assert overlay.mode("link") == 0o100644
+
+
+async def test_a_worktree_forgets_what_commands_did_with_git(repo: Repo) -> None:
+    """Staged files, a commit, a rebase left under way, locks, settings, a submodule's files, unreadable folders: the next lease has
+    none of it, and the user's repository neither."""
+    repo.commit({"a": "1\n", "b": "2\n"})
+    repo.git("update-index", "--add", "--cacheinfo", f"160000,{'1' * 40},module")
+    repo.git("commit", "-qm", "module")
+    base = repo.git("rev-parse", "HEAD")
+    pool = Pool(Repository.open(repo.path))
+    async with pool.lease(base) as lease:
+
+        def git(*words: str, folder: Path = lease.folder) -> None:
+            subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True)
+
+        (lease.folder / "staged").write_text("s")
+        git("add", "-f", "staged")
+        git("commit", "-qm", "by an agent")
+        git("rm", "-q", "--cached", "b")
+        admin = Path(
+            subprocess.run(
+                ["git", "rev-parse", "--absolute-git-dir"], cwd=lease.folder, check=True, capture_output=True, text=True
+            ).stdout.strip()
+        )
+        (admin / "index.lock").write_text("")
+        (admin / "MERGE_HEAD").write_text(base)
+        (admin / "rebase-merge").mkdir()
+        (lease.folder / "module").mkdir(exist_ok=True)
+        (lease.folder / "module/x").write_text("x")
+        (lease.folder / "shut").mkdir()
+        (lease.folder / "shut/x").write_text("x")
+        os.chmod(lease.folder / "shut", 0)
+    async with pool.lease(base) as lease:
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "--ignored"], cwd=lease.folder, check=True, capture_output=True, text=True
+        )
+        assert status.stdout == ""
+        assert lease.changeset().changes == ()
+        assert not {"index.lock", "MERGE_HEAD", "rebase-merge"} & set(os.listdir(admin))
+        assert not (lease.folder / "module/x").exists()
+    assert repo.git("rev-parse", "HEAD") == base
+
+
+def test_a_goal_cannot_pass_for_a_trailer(repo: Repo) -> None:
+    """Lines in a goal or an id that look like ours are text: each commit stays the one of its own task and attempt."""
+    base = repo.commit({"a": "1"})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    spoof = "Do it\n\nJourneyman-Run: r9\nJourneyman-Task: other\nJourneyman-Attempt: many\nJourneyman-Reverts: real"
+    line.merge([Job("real", 1, _job(found, base, "x", {"r": b"r"}).changeset, "Real")])
+    odd = "t\nJourneyman-Task: other\n\n% ü"
+    (answer,) = line.merge([Job(odd, 2, _job(found, base, "x", {"a": b"2"}).changeset, spoof)])
+    again = Line(found, "r1", base)
+    assert again.commit_of(odd) == answer.commit
+    assert again.commit_of("other") is None
+    assert again.commit_of("real") is not None
+    assert [(one.task, one.attempt, one.reverts) for one in again.commits()] == [("real", 1, ()), (odd, 2, ())]
+
+
+async def test_the_cache_folder_and_the_repository_may_be_links(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Worktrees are found again, reused and collected through a symbolic link to the cache folder or to the repository."""
+    base = repo.commit({"a": "1"})
+    (tmp_path / "real cache").mkdir()
+    os.symlink(tmp_path / "real cache", tmp_path / "cache")
+    os.symlink(repo.path, tmp_path / "way in")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    places = set()
+    for _ in range(2):
+        found = Repository.open(tmp_path / "way in")
+        async with Pool(found).lease(base) as lease:
+            lease.write("b", "2")
+            assert [change.path for change in lease.changeset().changes] == ["b"]
+            places.add(lease.folder)
+    assert len(places) == 1
+    assert collect(Repository.open(repo.path))
+    assert len(repo.git("worktree", "list").splitlines()) == 1
+    assert not (repo.path / ".git/worktrees").exists()
+
+
+async def test_an_attempt_sees_all_of_a_sparse_checkout(repo: Repo) -> None:
+    """In a sparse repository attempts work on the whole tree, and landing neither deletes nor writes what is not checked out."""
+    base = repo.commit({"in/a": "a\n", "out/b": "b\n", "out/c": "c\n", "top": "t\n"})
+    repo.git("sparse-checkout", "set", "--cone", "in")
+    assert not (repo.path / "out").exists()
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    async with Pool(found).lease(base) as lease:
+        assert lease.read("out/b") == b"b\n"
+        assert lease.changeset().changes == ()
+        lease.write("out/b", "B\n")
+        lease.write("out/new", "n\n")
+        lease.write("in/a", "A\n")
+        assert subprocess.run(
+            ["git", "status", "--porcelain"], cwd=lease.folder, capture_output=True, check=True, text=True
+        ).stdout.splitlines() == [" M in/a", " M out/b", "?? out/new"]
+        line.merge([Job("t", 1, lease.changeset(), "x")])
+    line.land("Land")
+    assert repo.git("status", "--porcelain") == ""
+    assert (repo.path / "in/a").read_text() == "A\n"
+    assert not (repo.path / "out").exists()
+    names = repo.git("ls-tree", "-r", "--name-only", "HEAD").splitlines()
+    assert names == ["in/a", "out/b", "out/c", "out/new", "top"]
+    assert repo.show("HEAD", "out/b") == b"B\n"
+
+
+@pytest.mark.parametrize("autocrlf", ["true", "input", "false"])
+def test_landing_writes_what_a_checkout_would(repo: Repo, tmp_path: Path, autocrlf: str) -> None:
+    """With `core.autocrlf`, `eol`, and a clean and smudge filter the landed files are those of a fresh `git checkout`."""
+    repo.git("config", "core.autocrlf", autocrlf)
+    repo.git("config", "filter.shout.clean", "tr A-Z a-z")
+    repo.git("config", "filter.shout.smudge", "tr a-z A-Z")
+    repo.git("config", "filter.shout.required", "true")
+    attributes = "*.dos text eol=crlf\n*.unix text eol=lf\n*.loud filter=shout\n*.bin -text\n"
+    files = dict.fromkeys(("x.dos", "x.unix", "x.loud", "x.bin", "plain"), b"one\ntwo\n")
+    base = repo.commit({".gitattributes": attributes, **files})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    changed = dict.fromkeys(files, b"one\ntwo\nthree\n") | {"new.dos": b"n\n", "new.loud": b"n\n", "new": b"n\n"}
+    line.merge([_job(found, base, "t", changed)])
+    line.land("Land")
+    assert repo.git("status", "--porcelain") == ""
+    theirs = tmp_path / "theirs"
+    repo.git("worktree", "add", "-q", "--detach", str(theirs), "HEAD")
+    ours, fresh = _tree_on_disk(repo.path), _tree_on_disk(theirs)
+    assert {name: ours[name.encode()] for name in changed} == {name: fresh[name.encode()] for name in changed}
+    assert (repo.path / "x.loud").read_bytes().replace(b"\r\n", b"\n") == b"ONE\nTWO\nTHREE\n"
+    assert (repo.path / "x.dos").read_bytes() == b"one\r\ntwo\r\nthree\r\n"
+
+
+async def test_files_kept_elsewhere_stay_pointers_until_they_land(repo: Repo, tmp_path: Path) -> None:
+    """Files of Git LFS are pointers in a workspace, and landing writes their contents as the user's own checkout does."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (tmp_path / "smudge").write_text(
+        f'#!/bin/sh\nif [ -n "$GIT_LFS_SKIP_SMUDGE" ]; then cat; else cat {store}/"$(cat)"; fi\n'
+    )
+    (tmp_path / "clean").write_text(
+        f'#!/bin/sh\ncat > {store}/in\nif grep -qx "[0-9][0-9]*" {store}/in; then cat {store}/in; exit; fi\n'
+        f'sum=$(cksum < {store}/in | cut -d" " -f1)\nmv {store}/in {store}/$sum\necho $sum\n'
+    )
+    for name in ("smudge", "clean"):
+        os.chmod(tmp_path / name, 0o755)
+        repo.git("config", f"filter.lfs.{name}", str(tmp_path / name))
+    base = repo.commit({".gitattributes": "*.big filter=lfs\n", "a.big": "content\n"})
+    pointer = repo.show("HEAD", "a.big")
+    assert pointer.strip().isdigit()
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    async with Pool(found).lease(base) as lease:
+        assert lease.read("a.big") == pointer
+        assert lease.changeset().changes == ()
+        lease.write("new.big", "more\n")
+        line.merge([Job("t", 1, lease.changeset(), "x")])
+    assert repo.show(line.tip, "new.big").strip().isdigit()
+    line.land("Land")
+    assert (repo.path / "new.big").read_text() == "more\n"
+    assert repo.git("status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize(
+    ("put", "named"),
+    [
+        ("deep/new.py/mine", "deep/new.py/mine"),
+        ("folder", "folder"),
+    ],
+)
+def test_landing_never_removes_untracked_files_of_another_kind(repo: Repo, put: str, named: str) -> None:
+    """A folder of the user's where a file would come, and a file where a folder would, are refused by name and stay, ignored or
+    not."""
+    base = repo.commit({"deep/x": "x", ".gitignore": "mine\n"})
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    line.merge([_job(found, base, "a", {"deep/new.py": b"N\n", "folder/file": b"F\n"})])
+    repo.write({put: "mine"})
+    with pytest.raises(RepositoryRefused, match=f"uncommitted work.*{named}"):
+        line.land("Land")
+    assert (repo.path / put).read_text() == "mine"
+    assert repo.git("rev-parse", "HEAD") == base
