@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import trio.testing
 
 
 class Repo:
@@ -61,3 +62,9 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def repo(tmp_path: Path) -> Repo:
     """An empty repository."""
     return Repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def socket_clock() -> trio.testing.MockClock:
+    """Virtual time beside real sockets: it jumps once nothing was to do for a moment, as trio cannot see data on its way."""
+    return trio.testing.MockClock(autojump_threshold=0.02)
