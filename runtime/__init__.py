@@ -1,8 +1,9 @@
 """Journeyman's runtime: specialists' instances over one repository. The public names; `runtime/README.md` tells how it works."""
 
 from .core.task import Codemod, Plan, Rewrite, Specialist, Task
-from .engine import Notice, Runtime, Ticket
+from .engine import Runtime
 from .errors import GiveUp, JourneymanError, TaskFailed
+from .handles import Notice, Ticket
 from .report import RunReport, TaskReport
 from .workspace import Brief, Workspace
 

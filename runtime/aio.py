@@ -19,7 +19,7 @@ import attrs
 import trio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from . import engine
+from . import engine, handles
 from .blocking import in_thread
 from .core.task import Handler, Plan, Specialist, Task
 from .report import RunReport
@@ -76,7 +76,7 @@ def _adapted(specialist: Specialist, loop: asyncio.AbstractEventLoop) -> Special
 class Ticket:
     """A submitted task, to wait for."""
 
-    def __init__(self, portal: BlockingPortal, ticket: engine.Ticket) -> None:
+    def __init__(self, portal: BlockingPortal, ticket: handles.Ticket) -> None:
         self._portal = portal
         self._ticket = ticket
 
@@ -181,7 +181,7 @@ class Runtime:
         counts: Mapping[str, int] = await self._call(self._open().statistics)
         return counts
 
-    async def events(self, start: int = 1) -> AsyncIterator[engine.Notice]:
+    async def events(self, start: int = 1) -> AsyncIterator[handles.Notice]:
         """Everything from sequence number `start` on, then live, until the runtime closes."""
         seq = max(start, 1)
         while notices := await self._call(self._open().batch, seq):

@@ -13,7 +13,9 @@ import attrs
 import trio
 
 from . import claims
-from .core.changes import Changeset
+from .checks import run_checks, run_command
+from .conversation import Conversation
+from .core.changes import MODE_EXECUTABLE, Changeset
 from .core.commands import Start
 from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
@@ -21,8 +23,12 @@ from .errors import ClaimViolation
 from .git import Repository
 from .line import Answer, Job, Line
 from .overlay import Overlay
+from .report import CheckResult
 from .workspace import Brief, Workspace
-from .worktrees import Pool
+from .worktrees import Lease, Pool
+
+_SEARCH_S = 30.0
+_LINE_LIMIT, _LINES_LIMIT, _HITS_A_FILE = 500, 300, 50  # of what a search gives: characters, lines, lines a file
 
 Ask = Callable[[Start, str], Awaitable[None]]
 Say = Callable[[str, str], None]
@@ -68,13 +74,15 @@ class Attempts:
         handler: Handler,
         ask: Ask,
         say: Say,
+        conversation: Conversation | None = None,
     ) -> tuple[Any, Changeset]:
-        """Run a handler in a workspace at the line's tip; gives its value and its changeset, judged by the claims."""
+        """Run a handler in a workspace at the line's tip (a conversation that goes on: where it began); gives its value and its
+        changeset, judged by the claims."""
         assert self.line is not None
-        base = self.line.tip
+        kept = _kept(conversation)
+        base = self.line.tip if kept is None else kept.base
         specialist = self.specialists[task.specialist]
         files = self.files_of(task, base)
-        brief = Brief(task, start.attempt, start.instance, results, files, say)
 
         def may_write(path: str) -> bool:
             return self._may_write(task, specialist, path)
@@ -82,14 +90,82 @@ class Attempts:
         async def request(path: str) -> None:
             await ask(start, path)
 
+        if conversation is not None:
+            conversation = self._equipped(conversation, task, start, specialist, ask)
+        brief = Brief(task, start.attempt, start.instance, results, files, say, conversation=conversation)
         if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
             async with self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease:
                 value = await handler(brief, lease)
                 changeset = await trio.to_thread.run_sync(lease.changeset)
                 return value, await self._judged(task, start, specialist, changeset, ask)
-        overlay: Workspace = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
+        overlay = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
+        if kept is not None and conversation is not None:
+            for path in kept.paths:  # what it was granted, it has to be granted again: a crash gives claims back
+                await conversation.claim(path)
+            overlay.restore(kept)
         value = await handler(brief, overlay)
         return value, await self._judged(task, start, specialist, overlay.changeset(), ask)
+
+    def _equipped(
+        self, conversation: Conversation, task: Task, start: Start, specialist: Specialist, ask: Ask
+    ) -> Conversation:
+        async def claim(path: str) -> None:
+            if claims.covers(task.writes, path) or self.registry.covers(task.id, path):
+                return
+            holders = self._held_by_others(task, path)
+            if holders or not self._may_grow(task, specialist, path):
+                raise ClaimViolation(task.id, [path], holders)
+            await ask(start, path)
+
+        async def request(path: str) -> None:
+            if not self.registry.covers(task.id, path):
+                await ask(start, path)
+
+        async def check(workspace: Workspace, commands: Sequence[str]) -> list[CheckResult]:
+            changeset = workspace.changeset()
+            async with self.pool.lease(changeset.base) as lease:
+                await trio.to_thread.run_sync(_lay_out, lease, changeset, workspace)
+                return await run_checks(commands, lease.folder)
+
+        def may_ask(path: str) -> bool:
+            return (
+                self._may_grow(task, specialist, path) or bool(talk.planned(path)) or claims.covers(task.writes, path)
+            )
+
+        async def search(workspace: Workspace, pattern: str, under: str) -> str:
+            changeset = workspace.changeset()
+            base = self.repository.tree_of(changeset.base)
+            tree = await trio.to_thread.run_sync(self.repository.apply, base, changeset.changes)
+            return await self._grep(tree, pattern, under)
+
+        talk = conversation
+        return attrs.evolve(
+            conversation,
+            may_ask=may_ask,
+            search=search,
+            claim=claim,
+            request=request,
+            owners=lambda path: self._held_by_others(task, path),
+            check=check,
+        )
+
+    async def _grep(self, tree: str, pattern: str, under: str) -> str:
+        """Git's own search of a tree, so that what is only in memory is found too, and no pattern can hang us. What git says of a
+        bad pattern is the answer."""
+        words = [
+            "git",
+            "--git-dir",
+            str(self.repository.git_dir),
+            "grep",
+            "-nIE",
+            "--no-color",
+            f"--max-count={_HITS_A_FILE}",
+        ]
+        words += ["-e", pattern, tree]
+        code, said = await run_command([*words, "--", under] if under else words, self.repository.work_tree, _SEARCH_S)
+        text = said.decode("utf-8", "replace").replace(f"{tree}:", "")
+        lines = [line[:_LINE_LIMIT] for line in text.splitlines()]
+        return "" if code == 1 else "\n".join(lines[:_LINES_LIMIT])
 
     def files_of(self, task: Task, commit: str) -> tuple[str, ...]:
         """The files a task's `writes` cover in a commit, sorted."""
@@ -155,6 +231,23 @@ class Attempts:
         """Take tasks' changes off the line again."""
         assert self.line is not None
         return await trio.to_thread.run_sync(self.line.revert, tasks, f"`{cause}` failed.")
+
+
+def _kept(conversation: Conversation | None) -> Changeset | None:
+    """The workspace as the last turn left it."""
+    if conversation is None or not conversation.turns:
+        return None
+    return conversation.turns[-1].state
+
+
+def _lay_out(lease: Lease, changeset: Changeset, workspace: Workspace) -> None:
+    """Make a worktree's files those of a workspace in memory."""
+    for change in changeset.changes:
+        if change.oid is None:
+            lease.delete(change.path)
+    for change in changeset.changes:
+        if change.oid is not None:
+            lease.write(change.path, workspace.read(change.path), executable=change.mode == MODE_EXECUTABLE)
 
 
 def subject(task: Task) -> str:

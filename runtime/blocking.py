@@ -16,7 +16,7 @@ import attrs
 import trio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from . import engine
+from . import engine, handles
 from .core.task import Handler, Plan, Specialist, Task
 from .report import RunReport
 
@@ -48,7 +48,7 @@ def _awaits(handler: Any) -> bool:
 class Ticket:
     """A submitted task, to wait for."""
 
-    def __init__(self, portal: BlockingPortal, ticket: engine.Ticket) -> None:
+    def __init__(self, portal: BlockingPortal, ticket: handles.Ticket) -> None:
         self._portal = portal
         self._ticket = ticket
 
@@ -132,7 +132,7 @@ class Runtime:
         """Live counts."""
         return self._open().call(self._runtime.statistics)
 
-    def events(self, start: int = 1) -> Iterator[engine.Notice]:
+    def events(self, start: int = 1) -> Iterator[handles.Notice]:
         """Everything from sequence number `start` on, then live, until the runtime closes."""
         seq = max(start, 1)
         while notices := self._open().call(self._runtime.batch, seq):

@@ -170,6 +170,14 @@ class Budget:
         self._line = trio.StrictFIFOLock()
         self._changed = trio.Event()
 
+    def limit(self, usd: Money | None, tokens: int | None) -> None:
+        """Take another budget for the run; what is spent and reserved stays counted."""
+        self.run = Allowance(usd, tokens)
+
+    def allow(self, task: str, usd: Money | None, tokens: int | None) -> None:
+        """Give one task a part of its own."""
+        self._own[task] = Allowance(usd, tokens)
+
     @property
     def limited(self) -> bool:
         """Whether there is any limit of money, so that prices must be known."""

@@ -24,10 +24,10 @@ import trio
 
 from specialists import known_languages
 
-from . import looking
+from . import foretell, looking
 from . import refactor as refactors
 from . import runs as past_runs
-from .core.task import FIXPOINT, Codemod, Rewrite
+from .core.task import FIXPOINT, Codemod, Plan, Rewrite
 from .errors import BadInput, Bug, JourneymanError
 from .execution import (
     EXIT_BAD_INPUT,
@@ -68,6 +68,11 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--events", metavar="FILE", default="", help="Write every event as a JSON line, as it happens."
             ),
+            click.option(
+                "--budget-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more on models."
+            ),
+            click.option("--budget-tokens", type=click.IntRange(1), metavar="N", help="Buy no more tokens than this."),
+            click.option("--yes", is_flag=True, help="Do not ask before money is spent."),
             click.option("--quiet", "-q", is_flag=True, help="No progress."),
         ]
     ):
@@ -90,11 +95,8 @@ def cli() -> None:
 @running
 @click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
 @click.option("--base", metavar="REV", default="", help="Start from this commit instead of the plan's.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--resume", "resume_run", metavar="RUN", default="", help="Go on with this run instead.")
-def run(
-    plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, yes: bool, resume_run: str, **flags: Any
-) -> int:
+def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, resume_run: str, **flags: Any) -> int:
     """Run a plan file (TOML, JSON or YAML)."""
     place = Place.open(repo)
     if resume_run:
@@ -103,8 +105,25 @@ def run(
     if base:
         plan = attrs.evolve(plan, base=base)
     checked(plan, place.specialists, place.repository, plan_file)
+    _agree(place, plan, flags)
     outcome = trio.run(execute, plan, place.specialists, place.repository, _options(flags, dry_run, as_json))
     return _finish(place, outcome, as_json, dry_run)
+
+
+def _agree(place: Place, plan: Plan, flags: dict[str, Any]) -> None:
+    """Ask before money is spent: on a terminal in words; elsewhere --yes or a budget is the answer. Raises BadInput."""
+    foretold = foretell.cost(plan, place.specialists, place.repository)
+    if foretold is None or flags["yes"]:
+        return
+    limited = (flags["budget_usd"], flags["budget_tokens"], plan.budget_usd, plan.budget_tokens)
+    if not sys.stdin.isatty():
+        if all(one is None for one in limited):
+            raise BadInput(
+                f"{foretold}; nobody can be asked here: give --yes, or a budget (--budget-usd, --budget-tokens)"
+            )
+        return
+    say(str(foretold))
+    click.confirm("go on?", abort=True, err=True)
 
 
 def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
@@ -119,6 +138,8 @@ def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -
         bisect=flags["bisect"] or flags["drop"],
         drop=flags["drop"],
         events=flags["events"],
+        budget_usd=flags["budget_usd"],
+        budget_tokens=flags["budget_tokens"],
         quiet=flags["quiet"] or as_json,
         **more,
     )
@@ -239,6 +260,7 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
     if not made.plan.tasks:
         return _nothing_to_do(made, flags["report_file"], as_json)
     checked(made.plan, place.specialists, place.repository)
+    _agree(place, made.plan, flags)
     options = _options(flags, dry_run, as_json, parts=parts, look_ahead=True)
     outcome = trio.run(execute, made.plan, place.specialists, place.repository, options)
     return _tell_files(place, made, outcome, flags["report_file"], as_json, dry_run)

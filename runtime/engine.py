@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
@@ -20,9 +20,11 @@ import attrs
 import msgspec
 import trio
 
-from . import preparation
+from . import claims, preparation
 from .actor import Actor
 from .attempts import Attempts
+from .budget import Budget
+from .conversation import Conversation
 from .core import commands as cmd
 from .core.estimate import Estimator, Seen
 from .core.events import (
@@ -35,6 +37,7 @@ from .core.events import (
     Failed,
     Finished,
     InstanceDied,
+    Keys,
     Landed,
     Merged,
     Opened,
@@ -48,8 +51,9 @@ from .core.events import (
 from .core.machine import Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
-from .errors import BadInput, Bug, ClaimViolation, GiveUp, TaskFailed
+from .errors import BadInput, Bug, ClaimViolation, GiveUp
 from .finish import Finish
+from .handles import Events, Notice, Ticket
 from .journal import Journal
 from .record_codec import decode, encode
 from .report import RunReport, build
@@ -60,55 +64,6 @@ _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NO_EFFECT = ("rewrite", "codemod")  # in memory and in workers: nothing outside the process before its changeset
 _LEARNT = 500  # tasks
 _ESTIMATES = "estimates"  # the key of the learned estimates in the journal's memory
-
-
-class Notice(msgspec.Struct, frozen=True):
-    """One thing that happened, for watchers: its place in the run's sequence (1, 2, ...), when (seconds since the run was
-    opened), and the event, or the command that followed from it."""
-
-    seq: int
-    at_s: float
-    event: Event | cmd.Command
-
-
-class Ticket:
-    """A submitted task, to wait for."""
-
-    def __init__(self, runtime: Runtime, task: str, group: str) -> None:
-        self.task = task
-        self._runtime = runtime
-        self._group = group
-
-    async def result(self) -> Any:
-        """The handler's value. Raises TaskFailed when the task failed, was skipped or cancelled."""
-        record = await self._runtime._settled(self._group, self.task)
-        if record.state != DONE:
-            raise TaskFailed(self.task, record.state, record.error or "")
-        return record.result
-
-    def cancel(self, why: str = "cancelled") -> None:
-        """Stop it, wherever it is."""
-        self._runtime._post(CancelRequested(self.task, why))
-
-
-class Events:
-    """An async iterator of notices. Not a generator: it may be left at any point without being closed."""
-
-    def __init__(self, runtime: Runtime, start: int) -> None:
-        self._runtime = runtime
-        self._next = start
-        self._buffer: deque[Notice] = deque()
-
-    def __aiter__(self) -> Events:
-        return self
-
-    async def __anext__(self) -> Notice:
-        if not self._buffer:
-            self._buffer.extend(await self._runtime.batch(self._next))
-            if not self._buffer:
-                raise StopAsyncIteration
-            self._next = self._buffer[-1].seq + 1
-        return self._buffer.popleft()
 
 
 class Runtime:
@@ -134,12 +89,18 @@ class Runtime:
         backoff_s: float = 0.5,
         backoff_cap_s: float = 60.0,
         steal: StealPolicy = "front",
+        budget_usd: float | None = None,
+        budget_tokens: int | None = None,
     ) -> None:
         """Raises BadInput when the specialists or the numbers make no sense."""
         self.specialists = {one.name: one for one in preparation.checked_specialists(specialists, max_instances)}
         self._max_instances = 1 if sequential else max_instances
         self._idle_s, self._backoff_s, self._backoff_cap_s, self._steal = idle_s, backoff_s, backoff_cap_s, steal
         self._handlers = {name: one.handler for name, one in self.specialists.items()}
+        self._talkers = frozenset(name for name, one in self._handlers.items() if getattr(one, "talks", False))
+        self._budget_usd, self._budget_tokens = budget_usd, budget_tokens
+        self._budget = Budget(budget_usd, budget_tokens)
+        self._contracts = ""
         self._repo = repo
         self._journal_path = Path(journal) if journal is not None else None
         self.machine = Machine()
@@ -157,6 +118,8 @@ class Runtime:
         self._recording = False
         self._watched = False  # somebody waits for news
         self._group_count = 0
+        self._checks: tuple[str, ...] = ()  # the plan's, which a model may run too
+        self._wished: set[str] = set()  # tasks that other tasks asked for
         self._epoch = 0.0
         self._armed = math.inf
         self._arm_changed = trio.Event()
@@ -224,7 +187,7 @@ class Runtime:
             return
         try:
             if self.run_id and not self.machine.closed:
-                self._close_run("interrupted" if not self._all_final() else self.report().state)
+                self._close_run(self.report().state)
             if self._estimator.seen:
                 await self._journal.durable()
                 self._journal.remember(_ESTIMATES, msgspec.msgpack.encode(self._estimator.seen))
@@ -244,8 +207,7 @@ class Runtime:
         repository = self._attempts.repository if self._attempts else None
         prepared = preparation.prepare(plan, self.specialists, repository, self._estimator, self._open_tasks())
         await self._open_run(prepared.base, plan)
-        if self._attempts is not None:
-            self._attempts.configure(plan)
+        self._configure(plan)
         group = self._submit(prepared.tasks, prepared, plan.on_failure, plan.max_failures)
         try:
             await self._concluded(group)
@@ -268,7 +230,7 @@ class Runtime:
         group = self._submit(prepared.tasks, prepared, "isolate", None)
         if self._journal is not None:
             await self._journal.durable()
-        return Ticket(self, task.id, group)
+        return Ticket(task.id, partial(self._settled, group, task.id), self._post)
 
     async def resume(self, run: str) -> RunReport:
         """Go on with a run of the journal that did not end, after a crash or an interruption, and report."""
@@ -334,7 +296,7 @@ class Runtime:
         report = self.report(group)
         self._learn()
         if self._repo is not None:
-            self._close_run("interrupted" if interrupted else report.state)
+            self._close_run(report.state)
         if self._journal is not None:
             await self._journal.durable()
         return report
@@ -363,7 +325,7 @@ class Runtime:
 
         An event and the commands that followed from it have one number, in that order.
         """
-        return Events(self, max(start, 1))
+        return Events(self.batch, max(start, 1))
 
     async def batch(self, start: int) -> list[Notice]:
         """All notices from sequence number `start` on; waits for the first of them. Empty: the runtime has closed."""
@@ -459,8 +421,27 @@ class Runtime:
         plan = preparation.rules_back(self.machine.opened)
         if self._attempts is not None:
             await self._attempts.begin(run, self.machine.opened.base)
-            self._attempts.configure(plan)
+        self._configure(plan)
+        self._allow(record.task for record in self.machine.records.values())
+        for name, record in self.machine.records.items():
+            if record.spent is not None:
+                self._budget.restore(name, record.spent.usd, record.spent.tokens)
         return plan
+
+    def _configure(self, plan: Plan) -> None:
+        """Take the plan's rules. A budget given to the runtime itself goes before the plan's."""
+        if self._attempts is not None:
+            self._attempts.configure(plan)
+        self._checks, self._contracts = plan.checks, plan.contracts
+        self._budget.limit(
+            plan.budget_usd if self._budget_usd is None else self._budget_usd,
+            plan.budget_tokens if self._budget_tokens is None else self._budget_tokens,
+        )
+
+    def _allow(self, tasks: Iterable[Task]) -> None:
+        for task in tasks:
+            if task.budget_usd is not None or task.budget_tokens is not None:
+                self._budget.allow(task.id, task.budget_usd, task.budget_tokens)
 
     def _open_tasks(self) -> frozenset[str]:
         records = self.machine.records
@@ -480,6 +461,7 @@ class Runtime:
         max_failures: int | None,
     ) -> str:
         group = self._new_group()
+        self._allow(tasks)
         self._post(
             Submitted(
                 group,
@@ -635,16 +617,59 @@ class Runtime:
         handler = self._handlers[task.specialist]
         assert handler is not None
         results = self._results(task) if task.after else _NO_RESULTS
+        talk = self._conversation(start) if task.specialist in self._talkers and not task.way else None
         if self._attempts is not None:
             if task.way not in _NO_EFFECT:
                 await self._durable_start()
-            value, changeset = await self._attempts.perform(task, start, results, handler, self._ask, self._say)
+            perform = self._attempts.perform
+            value, changeset = await perform(task, start, results, handler, self._ask, self._say, talk)
         else:
-            value = await handler(Brief(task, start.attempt, start.instance, results, (), self._say), None)
+            brief = Brief(task, start.attempt, start.instance, results, (), self._say, conversation=talk)
+            value = await handler(brief, None)
             changeset = None
         if type(value) not in _PLAIN:
             _must_encode(value)
         return Finished(start.task, start.attempt, value, changeset)
+
+    def _conversation(self, start: cmd.Start) -> Conversation:
+        record = self.machine.records[start.task]
+        specialist = self.specialists[record.task.specialist]
+        return Conversation(
+            start.task,
+            start.attempt,
+            tuple(record.turns or ()),
+            record.error or "",
+            tuple(dict.fromkeys((*record.task.check, *specialist.checks, *self._checks))),
+            self._contracts,
+            self._budget,
+            post=self._post,
+            durable=self._journal.durable if self._journal is not None else None,
+            hand_over=partial(self._hand_over, start.task),
+            planned=partial(self._planned, start.task),
+        )
+
+    def _planned(self, task: str, path: str) -> tuple[str, ...]:
+        """The other tasks of the run whose claims cover a path."""
+        records = self.machine.records.values()
+        return tuple(one.task.id for one in records if one.task.id != task and claims.covers(one.task.writes, path))
+
+    def _hand_over(self, task: str, path: str, why: str) -> str | None:
+        """Make a wish for another task's path a task of its own, after the owner's and by its specialist. One wish deep: a task that
+        was wished for cannot wish, so a run ends."""
+        records = self.machine.records
+        owners = [one for one in self.machine.registry.owner(path) if one != task]
+        if not owners or task in self._wished:
+            return None
+        owner = records[owners[0]].task
+        name = next(f"{owner.id}+{n}" for n in range(1, len(records) + 2) if f"{owner.id}+{n}" not in records)
+        goal = f"{why.strip()}\n\n(`{task}` asked for this: {path} was `{owner.id}`'s.)"
+        wish = attrs.evolve(
+            owner, id=name, goal=goal, writes=(path,), after=(owner.id,), payload=None, check=(), estimate_s=None
+        )
+        self._wished.add(name)
+        group = records[task].group
+        self._post(Submitted(group, (wish,), keys=(Keys((path,), ()),), estimates=(records[owner.id].estimate_s,)))
+        return name
 
     async def _durable_start(self) -> None:
         """With a repository an attempt has effects outside the process: the event that led to it is durable first."""

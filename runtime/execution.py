@@ -19,13 +19,15 @@ from rich.live import Live
 from rich.text import Text
 
 from specialists import Ways, codemod_problem, known_languages
+from specialists.claude import credentials_problem
 
 from . import preparation
 from .core.estimate import Estimator
-from .core.task import Plan, Specialist
-from .engine import Notice, Runtime
+from .core.task import Plan, Specialist, Task
+from .engine import Runtime
 from .errors import BadInput, BadPlan
 from .git import Repository
+from .handles import Notice
 from .progress import Progress
 from .report import RunReport
 from .runs import landing_message
@@ -53,6 +55,8 @@ class Options:
     events: str = ""
     quiet: bool = False
     look_ahead: bool = False
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
 
 
 @attrs.frozen
@@ -75,12 +79,20 @@ def capped(specialists: Sequence[Specialist], instances: int | None) -> list[Spe
     ]
 
 
+def for_claude(plan: Plan, specialists: Sequence[Specialist]) -> list[Task]:
+    """The tasks that name no way, of specialists that have no handler of their own."""
+    without = {one.name for one in specialists if one.handler is None}
+    return [task for task in plan.tasks if not task.way and task.specialist in without]
+
+
 def checked(
-    plan: Plan, specialists: Sequence[Specialist], repository: Repository, origin: str = ""
+    plan: Plan, specialists: Sequence[Specialist], repository: Repository, origin: str = "", *, spends: bool = True
 ) -> preparation.Prepared:
-    """The plan, prepared; raises BadPlan with every problem, those of languages, codemods and ways included."""
+    """The plan, prepared; raises BadPlan with every problem, those of languages, codemods and ways included, and (when it is going to
+    be run: `spends`) of a key that Claude would need."""
     named = {one.name: one for one in specialists}
     problems: list[str] = []
+    where = f"{origin}: " if origin else ""
     prepared: preparation.Prepared | None = None
     try:
         prepared = preparation.prepare(
@@ -94,12 +106,12 @@ def checked(
         )
     except BadPlan as error:
         problems = list(error.problems)
-    for task in plan.tasks:
-        one = named.get(task.specialist)
-        if one is not None and not task.way and one.handler is None:
+    talking = for_claude(plan, specialists)
+    if talking and spends:
+        problem = credentials_problem()
+        if problem is not None:
             problems.append(
-                f"{origin + ': ' if origin else ''}task {task.id!r}: it names no way (rewrite, codemod or exec), and "
-                f"specialist {one.name!r} has no handler of its own; working with Claude is not built in yet"
+                f"{where}task {talking[0].id!r} names no way (rewrite, codemod or exec), so it is for Claude, and {problem}"
             )
     if problems or prepared is None:
         raise BadPlan(problems)
@@ -123,7 +135,14 @@ async def execute(
     stop = trio.CancelScope()
     outcome: Outcome | None = None
     async with ways:
-        runtime = Runtime(crew, repo=repository.work_tree, max_instances=ceiling, sequential=options.sequential)
+        runtime = Runtime(
+            crew,
+            repo=repository.work_tree,
+            max_instances=ceiling,
+            sequential=options.sequential,
+            budget_usd=options.budget_usd,
+            budget_tokens=options.budget_tokens,
+        )
         with stop:
             async with runtime, trio.open_nursery() as nursery:
                 nursery.start_soon(_obey_signals, runtime, stop)

@@ -16,9 +16,9 @@ import msgspec
 import trio
 
 from . import doctor as doctors
+from . import foretell, trace
 from . import refactor as refactors
 from . import runs as past_runs
-from . import trace
 from .core import plan as plans
 from .core.task import Task
 from .errors import BadInput
@@ -36,7 +36,8 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
     """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
     place = Place.open(repo)
     loaded = load(place, plan_file)
-    prepared = checked(loaded, place.specialists, place.repository, plan_file)
+    prepared = checked(loaded, place.specialists, place.repository, plan_file, spends=False)
+    cost = foretell.cost(loaded, place.specialists, place.repository)
     estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
     caps = {one.name: one.instances for one in place.specialists}
     helps = {one.name: one.helps for one in place.specialists}
@@ -55,7 +56,7 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
         "predicted_makespan_s": round(foretold.makespan_s, 3),
         "sequential_s": round(foretold.sequential_s, 3),
         "path_s": round(foretold.path_s, 3),
-        "predicted_cost_usd": 0.0,
+        "predicted_cost_usd": round(cost.usd, 4) if cost is not None else 0.0,
         "pays": foretold.pays,
         "verdict": foretold.why,
         "checks": list(loaded.checks),
@@ -78,7 +79,8 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
     crew = ", ".join(f"{name} {count}" for name, count in foretold.instances.items())
     click.echo(f"\ninstances: {crew}")
     click.echo(
-        f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), cost 0 USD"
+        f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), "
+        + (str(cost) if cost is not None else "cost 0 USD")
     )
     click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
     return EXIT_OK

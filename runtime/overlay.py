@@ -36,6 +36,18 @@ class Overlay:
         self._request = request
         self._written: dict[str, tuple[int, bytes] | None] = {}  # {path: (mode, bytes)}; None = deleted
         self._folders: set[str] = set()  # every folder that a written file is in
+        self._stored: dict[
+            str, tuple[bytes, str]
+        ] = {}  # {path: (bytes, their id)}: a changeset may be asked for after every turn
+
+    def restore(self, changeset: Changeset) -> None:
+        """Be as another overlay on this base was when it gave this changeset."""
+        assert changeset.base == self.base
+        for change in changeset.changes:
+            if change.oid is None or change.mode is None:
+                self._written[change.path] = None
+            else:
+                self._put(change.path, change.mode, self._repository.read_blob(bytes.fromhex(change.oid)))
 
     def read(self, path: str) -> bytes:
         if path in self._written:
@@ -111,7 +123,7 @@ class Overlay:
                     changes.append(Change(path, None, None, was))
                 continue
             mode, data = written
-            oid = self._repository.write_blob(data)
+            oid = self._store(path, data)
             if entry is None or was != oid or entry[0] != mode:
                 changes.append(Change(path, mode, oid, was))
         return Changeset(self.base, tuple(changes))
@@ -149,6 +161,12 @@ class Overlay:
         return self._repository.is_folder(self._tree, folder) and any(
             path not in self._written for path in self._repository.files(self._tree, inside)
         )
+
+    def _store(self, path: str, data: bytes) -> str:
+        known = self._stored.get(path)
+        if known is None or known[0] is not data:
+            known = self._stored[path] = (data, self._repository.write_blob(data))
+        return known[1]
 
     def _gate(self, path: str) -> None:
         if claims.problem_with(path) or not self._may_write(path):

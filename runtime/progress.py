@@ -11,7 +11,7 @@ import attrs
 
 from .core import commands as cmd
 from .core import events as ev
-from .engine import Notice
+from .handles import Notice
 
 _BAR = 30
 

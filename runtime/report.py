@@ -251,7 +251,7 @@ def build(
     return RunReport(
         run=machine.opened.run,
         ok=set(counts) <= {DONE} and checks_ok,
-        state=state or outcome(counts, checks_ok),
+        state=state or ("paused" if machine.paused and set(counts) - FINAL else outcome(counts, checks_ok)),
         tasks=TaskReports(records),
         makespan_s=makespan_s,
         steals=steals if len(records) < len(machine.records) else dispatch.steals,

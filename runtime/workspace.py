@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
 from .core.changes import Changeset
 from .core.task import Task
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
 
 
 @attrs.define
@@ -20,7 +23,8 @@ class Brief:
     """What an attempt is asked to do.
 
     `results` holds the values of the tasks named in `task.after`; `files` the task's `writes`, expanded to the files that
-    exist in its base; `instance` is the name of the instance it runs on, like "interface-2".
+    exist in its base; `instance` is the name of the instance it runs on, like "interface-2"; `conversation` is for handlers that
+    talk to a model (those with an attribute `talks` that is true).
     """
 
     task: Task
@@ -28,6 +32,7 @@ class Brief:
     instance: str
     results: Mapping[str, Any]
     files: tuple[str, ...] = ()
+    conversation: Conversation | None = attrs.field(default=None, kw_only=True, repr=False)
     _say: Callable[[str, str], None] = attrs.field(default=lambda instance, words: None, repr=False)
 
     def progress(self, words: str) -> None:

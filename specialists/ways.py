@@ -18,6 +18,7 @@ from runtime.errors import BadInput, GiveUp
 from runtime.workspace import Brief, Workspace
 
 from . import edits
+from .claude import Claude
 from .command import SIZE_CAP_BYTES, Command
 from .outcome import FileOutcome, settle
 from .workers import Workers
@@ -34,6 +35,7 @@ class Ways:
     root: str = "."
     size_cap_bytes: int = SIZE_CAP_BYTES
     look_ahead: bool = False
+    claude: Claude = attrs.field(factory=Claude)
     workers: Workers = attrs.field(init=False)
     command: Command = attrs.field(init=False)
 
@@ -44,16 +46,19 @@ class Ways:
 
     async def __aenter__(self) -> Ways:
         await self.workers.__aenter__()
+        await self.claude.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.claude.__aexit__(kind, error, trace)
         await self.workers.__aexit__(kind, error, trace)
 
     def equip(self, specialists: Iterable[Specialist]) -> list[Specialist]:
-        """The specialists with a handler that knows all the ways; a specialist's own handler stays its own way."""
-        return [attrs.evolve(one, handler=self.handler(one.handler)) for one in specialists]
+        """The specialists with a handler that knows all the ways; a specialist's own handler stays its own way, and who has none
+        works with Claude."""
+        return [attrs.evolve(one, handler=self.handler(one.handler or self.claude.handler(one))) for one in specialists]
 
     def handler(self, own: Handler | None = None) -> Handler:
         """A handler that goes by the task's way; `own` is for tasks without one."""
@@ -67,11 +72,12 @@ class Ways:
             if own is None:
                 raise GiveUp(
                     f"task {brief.task.id!r} names no way (rewrite, codemod or exec), and the specialist "
-                    f"{brief.task.specialist!r} has none of its own here: working with Claude is not built in yet"
+                    f"{brief.task.specialist!r} has none of its own here"
                 )
             return await own(brief, workspace)
 
         work.on_trio = True  # type: ignore[attr-defined]  # for `runtime.aio`: it is written for the runtime's own loop
+        work.talks = getattr(own, "talks", False)  # type: ignore[attr-defined]  # for the engine: see `claude`
         return work
 
     # --- rewrite and codemod -----------------------------------------------------------------------------------

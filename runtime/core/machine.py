@@ -194,7 +194,9 @@ class Machine:
         self.dispatch.open(event.crews)
 
     def _on_submitted(self, event: Submitted) -> None:
-        group = self.groups[event.group] = Group(event.group, event.on_failure, event.max_failures)
+        group = self.groups.get(event.group)
+        if group is None:
+            group = self.groups[event.group] = Group(event.group, event.on_failure, event.max_failures)
         records = self.records
         crews = self.dispatch.crews
         seq = self.submitted
@@ -211,8 +213,8 @@ class Machine:
             fresh.append(record)
             seq += 1
         self.submitted = seq
-        group.tasks = fresh
-        group.left = len(fresh)
+        group.tasks += fresh  # a task that others wished for joins the group that is under way
+        group.left += len(fresh)
         self._link(fresh, event)
         self._rank(fresh)
         for record in fresh:

@@ -1,0 +1,88 @@
+"""What a plan will cost, before anything is spent: rough, and said to be.
+
+Knows plans, sizes of files and prices. A conversation is taken to have `TURNS` turns; each reads what the ones before it read from
+the cache; the files are read once, and half as much again is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+
+from specialists.claude import default_model
+from specialists.prompt import INSTRUCTIONS, RULES
+
+from . import claims
+from .budget import Usage
+from .core.task import Plan, Specialist, Task
+from .execution import for_claude
+from .git import Repository
+from .prices import Prices, load_prices
+
+TURNS: Final = 6
+_CHARS_A_TOKEN: Final = 4
+_SAID_A_TURN: Final = 250  # tokens an answer has besides what it writes
+_TOOLS: Final = 1_200  # tokens of the tools' definitions
+_SPREAD: Final = 3.0  # what a task really takes is within this factor, both ways, for most of them
+
+
+@attrs.frozen
+class Cost:
+    """`usd` US dollars for `tasks` tasks; `tokens` all of them, `unpriced` the models whose price is not known."""
+
+    usd: float
+    tokens: int
+    tasks: int
+    unpriced: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        unknown = f"; without {', '.join(self.unpriced)}, whose price is not known" if self.unpriced else ""
+        return (
+            f"{self.tasks} tasks for Claude, about {self.usd:.2f} USD ({self.usd / _SPREAD:.2f} to {self.usd * _SPREAD:.2f}), "
+            f"{self.tokens:,} tokens{unknown}"
+        )
+
+
+def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) -> Cost | None:
+    """What the tasks for Claude will cost; None when there are none. Raises BadInput for a price file that is not sound."""
+    tasks = for_claude(plan, specialists)
+    if not tasks:
+        return None
+    prices = load_prices()
+    named = {one.name: one for one in specialists}
+    files = repository.files(repository.tree_of(repository.resolve(plan.base)))
+    shared = len(RULES) + len(plan.contracts)
+    shared += sum(repository.blob_size(files[name][1]) for name in INSTRUCTIONS if name in files)
+    warm: set[tuple[str, str]] = set()  # (model, specialist) whose prompt is in the cache
+    usd, tokens, unpriced = 0.0, 0, []
+    for task in tasks:
+        one = named[task.specialist]
+        model = one.model or default_model()
+        prefix = (shared + len(one.prompt)) // _CHARS_A_TOKEN + _TOOLS
+        sizes = [repository.blob_size(files[path][1]) for path in claims.expand(task.writes, files) if path in files]
+        usage = _usage(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), (model, one.name) in warm)
+        warm.add((model, one.name))
+        tokens += usage.tokens
+        found = _usd(prices, model, usage)
+        usd += found or 0.0
+        if found is None:
+            unpriced.append(model)
+    return Cost(usd, tokens, len(tasks), tuple(dict.fromkeys(unpriced)))
+
+
+def _length(task: Task) -> int:
+    return len(task.goal) // _CHARS_A_TOKEN + 200
+
+
+def _usage(prefix: int, own: int, warm: bool) -> Usage:
+    written = own // 2 + TURNS * _SAID_A_TURN
+    grown = own + written
+    read = (prefix if warm else 0) + (TURNS - 1) * (prefix + grown // 2)
+    return Usage(0, grown + (0 if warm else prefix), 0, read, written)
+
+
+def _usd(prices: Prices, model: str, usage: Usage) -> float | None:
+    price = prices.get(model)
+    return float(price.cost_usd(usage)) if price is not None else None

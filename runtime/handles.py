@@ -1,0 +1,66 @@
+"""What callers of a runtime hold: a ticket to wait for a task, an iterator over what happens, and the notices it gives.
+
+Knows the runtime only as functions to call.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from .core import commands as cmd
+from .core.events import CancelRequested, Event
+from .core.record import DONE
+from .errors import TaskFailed
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One thing that happened, for watchers: its place in the run's sequence (1, 2, ...), when (seconds since the run was
+    opened), and the event, or the command that followed from it."""
+
+    seq: int
+    at_s: float
+    event: Event | cmd.Command
+
+
+class Ticket:
+    """A submitted task, to wait for."""
+
+    def __init__(self, task: str, settled: Callable[[], Awaitable[Any]], post: Callable[[Event], None]) -> None:
+        self.task = task
+        self._settled = settled
+        self._post = post
+
+    async def result(self) -> Any:
+        """The handler's value. Raises TaskFailed when the task failed, was skipped or cancelled."""
+        record = await self._settled()
+        if record.state != DONE:
+            raise TaskFailed(self.task, record.state, record.error or "")
+        return record.result
+
+    def cancel(self, why: str = "cancelled") -> None:
+        """Stop it, wherever it is."""
+        self._post(CancelRequested(self.task, why))
+
+
+class Events:
+    """An async iterator of notices. Not a generator: it may be left at any point without being closed."""
+
+    def __init__(self, batch: Callable[[int], Awaitable[list[Notice]]], start: int) -> None:
+        self._batch = batch
+        self._next = start
+        self._buffer: deque[Notice] = deque()
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Notice:
+        if not self._buffer:
+            self._buffer.extend(await self._batch(self._next))
+            if not self._buffer:
+                raise StopAsyncIteration
+            self._next = self._buffer[-1].seq + 1
+        return self._buffer.popleft()

@@ -1,0 +1,526 @@
+"""Working with Claude: one conversation an attempt, through the SDK, on trio.
+
+What the SDK's loop does not do is here: an answer is durable before its tools run, every call goes through the gate and the budget, a
+stream that goes silent is noticed, a conversation goes on from its last turn after a crash or a pause, and "done" is judged by the
+workspace and the checks. The SDK's `tool_runner` makes each request and reads its stream, one turn at a time (its own loop would
+swallow what our tools raise, and cannot begin in the middle of a turn); `tools.Desk` does the calls. Knows no git, no scheduling.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, get_args
+
+import attrs
+import msgspec
+import trio
+
+from runtime.budget import Reservation, Usage
+from runtime.conversation import Conversation
+from runtime.core.changes import Changeset
+from runtime.core.events import Answered, Spent
+from runtime.core.task import Handler, Specialist
+from runtime.errors import (
+    ChecksRed,
+    EmptyChange,
+    MalformedCall,
+    NoCredentials,
+    Paused,
+    QuotaSpent,
+    Refused,
+    ServiceRefused,
+    ServiceUnavailable,
+    Stalled,
+    TooManyTurns,
+    Truncated,
+)
+from runtime.limits import Call, Gate, Verdict, judge
+from runtime.prices import Price, Prices, load_prices
+from runtime.workspace import Brief, Workspace
+
+from .prompt import Prefixes, opening, system
+from .tools import Desk, MalformedInput, ToolError, definitions, offered, told_of
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+STALL_S: Final = 90.0
+"""Silence on a stream, seconds. The service sends pings while a model thinks, some tens of seconds apart."""
+
+STALLS_ALLOWED: Final = 2  # of one turn: the call is cancelled and the turn asked again; then the attempt fails
+MALFORMED_ALLOWED: Final = 3  # tool inputs in a row that no tool can take, or answers that do not parse
+MODEL_FAMILY: Final = "sonnet"
+_CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
+_CHARS_A_TOKEN_AT_LEAST: Final = 2.0  # for the budget, which must hold
+_CONNECT_S: Final = 30.0
+_SUMMARY_LIMIT: Final = 2_000
+_NUDGE: Final = "Nothing has changed. Make the change now, or call nothing_to_do with the reason if none is needed."
+
+
+def default_model() -> str:
+    """The newest model of the middle family in the installed SDK's list."""
+    from anthropic.types import ModelParam
+
+    names = [name for part in get_args(ModelParam) for name in get_args(part) if isinstance(name, str)]
+    known = [name for name in names if re.fullmatch(rf"claude-{MODEL_FAMILY}-\d+(-\d)?", name)]
+    return max(known, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+
+
+def credentials_problem() -> str | None:
+    """Why Claude cannot be asked from this environment, or None."""
+    from anthropic import AnthropicError, AsyncAnthropic
+
+    try:
+        client = AsyncAnthropic(max_retries=0)
+    except AnthropicError as error:
+        return str(error)
+    if client.api_key or client.auth_token or getattr(client, "credentials", None):
+        return None
+    return "there is no key: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in your environment"
+
+
+@attrs.define
+class Claude:
+    """All conversations of a runtime: one client, one gate, one price list. An async context; the client is made when it is first
+    needed, from the environment (`ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`, ...), with retries left to us.
+
+    `model` is for specialists that name none. `stall_s` is how long a stream may be silent, seconds.
+    """
+
+    gate: Gate = attrs.field(factory=Gate)
+    model: str = attrs.field(factory=default_model)
+    stall_s: float = STALL_S
+    client: AsyncAnthropic | None = None
+    prefixes: Prefixes = attrs.field(factory=Prefixes)
+    chars_a_token: float = _CHARS_A_TOKEN
+    output_tokens: float = 1000.0  # an answer's, on the mean: learned
+    _prices: Prices | None = None
+    _own_client: bool = False
+
+    async def __aenter__(self) -> Claude:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.client is not None and self._own_client:
+            with trio.CancelScope(shield=True):
+                await self.client.close()
+
+    def connect(self) -> AsyncAnthropic:
+        """The client. Raises NoCredentials."""
+        if self.client is None:
+            from anthropic import AsyncAnthropic, Timeout
+
+            problem = credentials_problem()
+            if problem is not None:
+                raise NoCredentials(f"working with Claude: {problem}")
+            # No limit on the whole call: stalls are seen on the stream. Retries are ours: the SDK's do not wait long enough.
+            self.client = AsyncAnthropic(max_retries=0, timeout=Timeout(None, connect=_CONNECT_S))
+            self._own_client = True
+        return self.client
+
+    @property
+    def prices(self) -> Prices:
+        """Loaded when first needed. Raises BadInput for a user's file that is not sound."""
+        if self._prices is None:
+            self._prices = load_prices()
+        return self._prices
+
+    def handler(self, specialist: Specialist) -> Handler:
+        """The handler of a specialist's tasks that name no other way."""
+
+        async def work(brief: Brief, workspace: Workspace | None) -> Any:
+            assert brief.conversation is not None, "a handler with `talks` is given a conversation"
+            return await _Session(self, specialist, brief, workspace, brief.conversation).run()
+
+        work.on_trio = True  # type: ignore[attr-defined]  # for `runtime.aio`: it is written for the runtime's own loop
+        work.talks = True  # type: ignore[attr-defined]  # for the engine: it wants a conversation
+        return work
+
+    def learn(self, characters: int, usage: Usage) -> None:
+        """Take in how many tokens a prompt came to, and an answer."""
+        if usage.prompt_tokens > 200:
+            self.chars_a_token += 0.2 * (min(8.0, max(2.0, characters / usage.prompt_tokens)) - self.chars_a_token)
+        self.output_tokens += 0.2 * (usage.output_tokens - self.output_tokens)
+
+
+class _AnswerBroke(Exception):
+    """An answer that was begun and cannot be used; the turn may be asked again."""
+
+
+@attrs.define
+class _Session:
+    """One attempt's conversation."""
+
+    claude: Claude
+    specialist: Specialist
+    brief: Brief
+    workspace: Workspace | None
+    talk: Conversation
+    messages: list[dict[str, Any]] = attrs.field(factory=list)
+    turn: int = 0
+    rounds: int = 0  # times that red checks went back
+    nudged: bool = False
+    malformed: int = 0  # calls in a row
+    desk: Desk | None = None
+    tools: tuple[dict[str, Any], ...] = ()
+    blocks: list[dict[str, Any]] = attrs.field(factory=list)
+    prefix: str = ""
+    cached_characters: int = 0  # of the prompt's beginning that the service has in its cache by now
+
+    async def run(self) -> Any:
+        """Talk until it is done; gives the task's value. Raises what `runtime.errors` has for models."""
+        if self.workspace is not None:
+            names = offered(self.specialist.tools)
+            self.desk = Desk(self.brief, self.workspace, self.talk, names)
+            self.tools = definitions(names)
+        self.blocks = system(self.specialist, self.talk, self.workspace)
+        self.prefix = Prefixes.key(self.model, self.tools, self.blocks)
+        content, stop = self._recall()
+        while True:
+            if content is None:
+                if self.turn >= self.specialist.max_turns:
+                    raise TooManyTurns(f"{self.turn} turns, and no end; the limit is the specialist's max_turns")
+                self.turn += 1
+                self.brief.progress(f"turn {self.turn}")
+                content, stop = await self._ask()
+            done, follow = await self._follow(content, stop)
+            if done is not None:
+                return done
+            self.messages.append({"role": "assistant", "content": content})
+            if follow:
+                self.talk.told(self.turn, follow, self._state())
+                self.messages.append({"role": "user", "content": follow})
+            content = None
+
+    @property
+    def model(self) -> str:
+        return self.specialist.model or self.claude.model
+
+    def _recall(self) -> tuple[list[dict[str, Any]] | None, str]:
+        """Be where the kept turns end: with an answer whose tools have not run, or ready to ask."""
+        turns = self.talk.turns
+        if not turns or not isinstance(turns[0], Answered) or not turns[0].opening:
+            self.messages = [{"role": "user", "content": opening(self.brief, self.talk)}]
+            return None, ""
+        self.messages = [{"role": "user", "content": list(turns[0].opening)}]
+        for one in turns[:-1]:
+            self.messages.append({"role": "assistant" if isinstance(one, Answered) else "user", "content": one.content})
+        last = turns[-1]
+        self.turn = last.turn
+        if self.desk is not None and last.state is not None:
+            self.desk.touched = len(last.state.changes)
+        if isinstance(last, Answered):
+            return last.content, last.stop
+        self.messages.append({"role": "user", "content": last.content})
+        return None, ""
+
+    def _state(self) -> Changeset | None:
+        return self.workspace.changeset() if self.workspace is not None else None
+
+    # --- what an answer leads to -------------------------------------------------------------------------------
+
+    async def _follow(self, content: list[dict[str, Any]], stop: str) -> tuple[Any, list[dict[str, Any]]]:
+        """(the task's value when it is done, else None; what the model is told next)."""
+        if stop == "refusal":
+            raise Refused(f"the model refused: {_text(content)[:500] or 'without a word'}")
+        if stop in ("max_tokens", "model_context_window_exceeded"):
+            raise Truncated(f"the answer ended at its limit ({stop}) in turn {self.turn}")
+        if stop == "pause_turn":
+            return None, []
+        calls = [block for block in content if block.get("type") == "tool_use"]
+        if calls:
+            return None, await self._perform(calls)
+        return await self._judge(content)
+
+    async def _perform(self, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        if len({call["id"] for call in calls}) < len(calls):
+            raise MalformedCall("two calls of one answer have the same id")
+        results = []
+        for call in calls:
+            results.append(await self._call(call))
+        if self.malformed >= MALFORMED_ALLOWED:
+            raise MalformedCall(f"{self.malformed} calls in a row were malformed, the last: {results[-1]['content']}")
+        return results
+
+    async def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
+        result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call["id"]}
+        try:
+            if self.desk is None:
+                raise MalformedInput("there are no tools here")
+            result["content"] = await self.desk.call(call["name"], call["input"])
+            self.malformed = 0
+        except ToolError as error:
+            self.malformed = self.malformed + 1 if isinstance(error, MalformedInput) else 0
+            result |= {"content": str(error), "is_error": True}
+        return result
+
+    async def _judge(self, content: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
+        """Whether it is done, now that the model has ended its turn. Its word is no evidence."""
+        said = _text(content)[:_SUMMARY_LIMIT]
+        if self.desk is None or self.workspace is None:
+            return {"text": _text(content)}, []
+        changed = bool(self.workspace.changeset().changes)
+        if not changed and self.desk.nothing:
+            return {"nothing_to_do": self.desk.nothing}, []
+        if not changed:
+            if self.nudged:
+                raise EmptyChange(f"the model ended its turn with nothing changed: {said or 'without a word'}")
+            self.nudged = True
+            return None, [{"type": "text", "text": _NUDGE}]
+        red = await self._red()
+        if red:
+            self.rounds += 1
+            if self.rounds > self.brief.task.fix_rounds:
+                names = ", ".join(name for name, _ in red)
+                raise ChecksRed(f"still red: {names}", {"red": dict(red)})
+            words = "\n\n".join(text for _, text in red)
+            return None, [{"type": "text", "text": f"The task is not done: a check is red. Mend it.\n\n{words}"}]
+        wishes = {"handed_over": self.desk.wishes} if self.desk.wishes else {}
+        return {"summary": said, "turns": self.turn, **wishes}, []
+
+    async def _red(self) -> list[tuple[str, str]]:
+        commands = self.brief.task.check
+        if not commands:
+            return []
+        assert self.workspace is not None
+        self.brief.progress("runs its checks")
+        found = await self.talk.check(self.workspace, commands)
+        return [(one.command, told_of(one.command, one.ok, one.exit, one.output)) for one in found if not one.ok]
+
+    # --- asking for an answer ----------------------------------------------------------------------------------
+
+    async def _ask(self) -> tuple[list[dict[str, Any]], str]:
+        """One answer, journaled. Waits for the rate, for the budget and for whoever warms the cache; asks again what may pass."""
+        tries = stalls = broken = 0
+        while True:
+            tries += 1
+            ahead = await self.claude.prefixes.wait(self.prefix)
+            try:
+                return await self._try(tries)
+            except _Stall:
+                stalls += 1
+                if stalls > STALLS_ALLOWED:
+                    raise Stalled(f"the stream was silent for {self.claude.stall_s:g} s, {stalls} times") from None
+                self.brief.progress(f"turn {self.turn}: the stream was silent, asking again")
+            except _AnswerBroke as error:
+                broken += 1
+                if broken >= MALFORMED_ALLOWED:
+                    raise MalformedCall(f"{broken} answers could not be read, the last: {error}") from None
+            except _Failed as error:
+                await self._after(error.verdict)
+            finally:
+                if ahead:
+                    self.claude.prefixes.gave_up(self.prefix)  # without effect once it has begun
+
+    async def _after(self, verdict: Verdict) -> None:
+        """Wait for what may pass, raise what will not."""
+        words = verdict.message
+        if verdict.kind == "fatal":
+            raise ServiceRefused(words)
+        if verdict.kind == "quota":
+            raise QuotaSpent(words, verdict.until_s)
+        if verdict.final:
+            raise ServiceUnavailable(words)
+        if verdict.kind != "rate" and verdict.wait_s:
+            self.brief.progress(f"turn {self.turn}: {words[:80]}; again in {verdict.wait_s:.0f} s")
+            await trio.sleep(verdict.wait_s)
+
+    async def _try(self, attempt: int) -> tuple[list[dict[str, Any]], str]:
+        characters = _length(self.tools) + _length(self.blocks) + _length(self.messages)
+        worst_input = math.ceil(characters / _CHARS_A_TOKEN_AT_LEAST) + 100
+        limit = self.specialist.max_tokens
+        price = self._price()
+        worst = price.worst_usd(worst_input, limit, ttl="5m") if price is not None else Decimal(0)
+        reservation = await self.talk.budget.reserve_when_free(self.brief.task.id, worst, worst_input + limit)
+        with reservation:
+            fresh = max(1.0, (characters - self.cached_characters) / self.claude.chars_a_token)
+            async with self.claude.gate.call(input_tokens=fresh, output_tokens=self.claude.output_tokens) as call:
+                one = _Request(self, call, reservation, price, attempt)
+                content, stop, model, usage = await one.send(limit)
+            spent = one.settle(usage)
+        self.claude.learn(characters, usage)
+        self.cached_characters = characters
+        opening_content = self.messages[0]["content"] if self.turn == 1 else []
+        await self.talk.answered(
+            self.turn, content, stop=stop, model=model, spent=spent, state=self._state(), opening=opening_content
+        )
+        return content, stop
+
+    def _price(self) -> Price | None:
+        """Raises BadInput when a budget of money is set and the model's price is not known."""
+        if self.talk.budget.limited:
+            return self.claude.prices.of(self.model)
+        return self.claude.prices.get(self.model)
+
+
+class _Stall(Exception):
+    """The stream went silent."""
+
+
+class _Failed(Exception):
+    """A call failed; the verdict says what that means."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        super().__init__(verdict.message)
+        self.verdict = verdict
+
+
+@attrs.define
+class _Request:
+    """One request and its stream; whatever happens to it, its money is counted once."""
+
+    session: _Session
+    call: Call
+    reservation: Reservation
+    price: Price | None
+    attempt: int
+    usage: Usage = attrs.field(factory=Usage)
+    received: int = 0  # characters of the answer so far
+    begun: bool = False
+
+    async def send(self, max_tokens: int) -> tuple[list[dict[str, Any]], str, str, Usage]:
+        """(content, stop reason, model, usage). Raises _Stall, _Failed, _AnswerBroke."""
+        import anthropic
+        import httpx2
+
+        session = self.session
+        # What varies between two calls is only the messages, and of them only the end: all before is read from the cache.
+        asked: dict[str, Any] = {
+            "model": session.model,
+            "max_tokens": max_tokens,
+            "system": session.blocks,
+            "messages": session.messages,
+            "tools": session.tools,
+            "stream": True,
+            "max_iterations": 1,
+            "thread": False,  # each request has the whole history: the service keeps nothing that a resume would need
+            "cache_control": {"type": "ephemeral"},
+        }
+        if session.specialist.effort:
+            asked["output_config"] = {"effort": session.specialist.effort}
+        try:
+            client = session.claude.connect()
+        except NoCredentials as error:
+            raise Paused(str(error)) from None  # nothing is wrong with the task: with a key, `resume` goes on
+        runner = client.beta.messages.tool_runner(**asked)
+        try:
+            message, headers = await self._read(runner)
+        except _Stall:
+            self._lost("the stream went silent")
+            self.call.refused(judge(None, {}, "", "the stream went silent", attempt=self.attempt))
+            raise
+        except anthropic.APIStatusError as error:
+            self._lost(f"the stream ended in an error: {error.message}")
+            raise _Failed(self._verdict(error)) from None
+        except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as error:
+            words = f"{type(error).__name__}: {error}"
+            self._lost(words)
+            raise _Failed(self.call.refused(judge(None, {}, "", words, attempt=self.attempt), **self._used())) from None
+        except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, KeyError, AssertionError) as error:
+            # What the SDK raises for events that make no sense, tool input that is no JSON among them.
+            if not self.begun:
+                raise
+            self._lost(f"the answer cannot be read: {error}")
+            self.call.answered({}, **self._used())
+            raise _AnswerBroke(str(error)[:500]) from None
+        except trio.Cancelled:
+            self._lost("it was cancelled")
+            raise
+        finally:
+            with trio.CancelScope(shield=True):
+                await runner.close()
+        usage = Usage.from_sdk(message.usage)
+        self.call.answered(headers, input_tokens=usage.limited_input_tokens, output_tokens=usage.output_tokens)
+        return [_block(block) for block in message.content], message.stop_reason or "", message.model, usage
+
+    async def _read(self, runner: Any) -> tuple[Any, Mapping[str, str]]:
+        stall_s = self.session.claude.stall_s
+        with trio.move_on_after(stall_s) as silence:
+            stream = await anext(runner)
+            headers = stream.response.headers
+            self.call.began(headers)
+            async for event in stream:
+                silence.deadline = trio.current_time() + stall_s
+                if event.type == "message_start":
+                    self.begun = True
+                    self.usage = Usage.from_sdk(event.message.usage)
+                    self.session.claude.prefixes.began(self.session.prefix)
+                elif event.type == "content_block_delta":
+                    self.received += (
+                        len(event.delta.to_json()) if event.delta.type != "text_delta" else len(event.delta.text)
+                    )
+            message = await stream.get_final_message()
+            if message.stop_reason is None:
+                raise _cut_off()
+            return message, headers
+        raise _Stall
+
+    def _verdict(self, error: Any) -> Verdict:
+        inner = _table(_table(error.body).get("error"))
+        details = _table(inner.get("details"))
+        verdict = judge(
+            error.status_code if not self.begun else None,
+            error.response.headers,
+            str(inner.get("type") or ""),
+            str(inner.get("message") or error.message or ""),
+            attempt=self.attempt,
+            error_code=str(details.get("error_code") or ""),
+        )
+        return self.call.refused(verdict, **self._used())
+
+    def _used(self) -> dict[str, int]:
+        return {"input_tokens": self.usage.limited_input_tokens, "output_tokens": self._output()} if self.begun else {}
+
+    def _output(self) -> int:
+        return max(self.usage.output_tokens, math.ceil(self.received / _CHARS_A_TOKEN_AT_LEAST))
+
+    def settle(self, usage: Usage) -> Spent:
+        """Count what it cost."""
+        usd = self.price.cost_usd(usage) if self.price is not None else Decimal(0)
+        saved = self.price.saved_usd(usage) if self.price is not None else Decimal(0)
+        self.reservation.settle(usd, usage.tokens)
+        written = usage.cache_write_5m_tokens + usage.cache_write_1h_tokens
+        return Spent(
+            usage.input_tokens, written, usage.cache_read_tokens, usage.output_tokens, float(usd), float(saved)
+        )
+
+    def _lost(self, why: str) -> None:
+        """Count what a broken answer cost, as far as that is known: all of the prompt, and what came of the answer."""
+        if self.begun and self.reservation.open:
+            self.session.talk.charged(self.settle(_with_output(self.usage, self._output())), why)
+
+
+def _with_output(usage: Usage, output_tokens: int) -> Usage:
+    """The usage with another number of output tokens."""
+    return msgspec.structs.replace(usage, output_tokens=output_tokens)
+
+
+def _cut_off() -> Exception:
+    import httpx2
+
+    return httpx2.RemoteProtocolError("the stream ended before the answer did")
+
+
+def _table(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _block(block: Any) -> dict[str, Any]:
+    """A block of an answer as it is sent back and kept."""
+    found: dict[str, Any] = block.to_dict()
+    found.pop("parsed_output", None)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _text(content: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join(str(block.get("text", "")) for block in content if block.get("type") == "text").strip()
+
+
+def _length(value: Any) -> int:
+    return len(msgspec.json.encode(value))

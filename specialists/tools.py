@@ -1,0 +1,360 @@
+"""The tools a model may call: files of one attempt's workspace behind the gate of its claims, checks by name, and a way to say no.
+
+Names and fields are those of the SDK's `agent_toolset` (read, write, edit, glob, grep); its functions need a folder on disk, ours work
+on the workspace, which may be in memory. Knows no API: a tool takes what the model sent, checked, and gives text or ToolError.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import cache
+from typing import Annotated, Any, Final
+
+import attrs
+import msgspec
+
+from runtime.claims import problem_with
+from runtime.conversation import Conversation
+from runtime.core.changes import MODE_LINK, MODE_SUBMODULE
+from runtime.errors import ClaimViolation
+from runtime.workspace import Brief, Workspace
+
+READ_LIMIT_BYTES: Final = 256 * 1024
+RESULTS_LIMIT: Final = 200
+OUTPUT_LIMIT: Final = 12_000  # characters of a check's output that a model is shown
+
+PROTECTED: Final = (
+    ".git*",
+    ".husky",
+    ".githooks",
+    ".circleci",
+    ".buildkite",
+    ".devcontainer",
+    ".vscode",
+    ".idea",
+    ".cursor*",
+    ".claude*",
+    ".codex",
+    ".aider*",
+    ".gemini",
+    ".windsurf*",
+    ".mcp.json",
+    ".envrc",
+    ".direnv",
+    ".pre-commit-config.yaml",
+    ".pre-commit-hooks.yaml",
+    ".travis.yml",
+    ".drone.yml",
+    ".woodpecker*",
+    "azure-pipelines*.y*ml",
+    "bitbucket-pipelines.y*ml",
+    "jenkinsfile*",
+    "lefthook*.y*ml",
+    "claude*.md",
+    "agents*.md",
+    "gemini.md",
+    "journeyman.toml",
+)
+"""Names that no model changes unless a task claims the path by name: hooks, CI, settings of editors and of agents. A part of the path
+that matches is enough, in any case."""
+
+_Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, description="relative to the repository, with /")]
+
+
+class Read(msgspec.Struct, forbid_unknown_fields=True):
+    """Read a file, or the lines [first, last] of it (from 1; -1 is the end)."""
+
+    file_path: _Path
+    view_range: tuple[int, int] | None = None
+
+
+class Write(msgspec.Struct, forbid_unknown_fields=True):
+    """Make a file, or replace one whole."""
+
+    file_path: _Path
+    content: str
+
+
+class Edit(msgspec.Struct, forbid_unknown_fields=True):
+    """Replace text in a file by exact match. Without replace_all, old_string must occur exactly once."""
+
+    file_path: _Path
+    old_string: str
+    new_string: str
+    replace_all: bool = False
+
+
+class Delete(msgspec.Struct, forbid_unknown_fields=True):
+    """Remove a file."""
+
+    file_path: _Path
+
+
+class Glob(msgspec.Struct, forbid_unknown_fields=True):
+    """List files that match a glob; ** spans folders."""
+
+    pattern: str
+    path: str = ""
+
+
+class Grep(msgspec.Struct, forbid_unknown_fields=True):
+    """Search the files for a regular expression (extended syntax); optionally below one file or folder."""
+
+    pattern: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+    path: str = ""
+
+
+class RunCheck(msgspec.Struct, forbid_unknown_fields=True):
+    """Run one of the checks that your task lists, by its whole name, on the files as they are now. No other command can be run."""
+
+    name: str
+
+
+class RequestFile(msgspec.Struct, forbid_unknown_fields=True):
+    """Ask for a file that belongs to another task: you get it at once, or after a wait, or your wish is handed to its owner."""
+
+    path: _Path
+    why: Annotated[
+        str, msgspec.Meta(min_length=1, max_length=4000, description="what should be changed in it, and why")
+    ]
+
+
+class NothingToDo(msgspec.Struct, forbid_unknown_fields=True):
+    """Say that your task needs no change, and why. End your turn after it."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+
+
+KINDS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "read": Read,
+    "write": Write,
+    "edit": Edit,
+    "delete": Delete,
+    "glob": Glob,
+    "grep": Grep,
+    "run_check": RunCheck,
+    "request_file": RequestFile,
+    "nothing_to_do": NothingToDo,
+}
+
+
+class ToolError(Exception):
+    """The call could not be done; the words are for the model."""
+
+
+class MalformedInput(ToolError):
+    """The input is none that the tool can take."""
+
+
+@cache
+def definitions(names: frozenset[str]) -> tuple[dict[str, Any], ...]:
+    """The tools as the API takes them, always in the same order: they are the beginning of every prompt."""
+    return tuple(
+        {"name": name, "description": " ".join((kind.__doc__ or "").split()), "input_schema": _schema(kind)}
+        for name, kind in KINDS.items()
+        if name in names
+    )
+
+
+def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components([kind])
+    schema = dict(components[kind.__name__])
+    schema.pop("title", None)
+    schema.pop("description", None)
+    return schema
+
+
+def offered(allowed: Collection[str] | None) -> frozenset[str]:
+    """The names of the tools for a specialist: all, or those it is allowed; the last word is always its own to say."""
+    return frozenset(KINDS) if allowed is None else frozenset(allowed) & frozenset(KINDS) | {"nothing_to_do"}
+
+
+def is_protected(path: str) -> bool:
+    """Whether a path has a part that no model changes unasked."""
+    return any(fnmatch.fnmatchcase(part.lower(), name) for part in path.split("/") for name in PROTECTED)
+
+
+@attrs.define
+class Desk:
+    """One attempt's tools. `nothing` is why there is nothing to do, once the model said so; `touched` counts changes."""
+
+    brief: Brief
+    workspace: Workspace
+    conversation: Conversation
+    names: frozenset[str]
+    nothing: str = ""
+    touched: int = 0
+    wishes: list[str] = attrs.field(factory=list)
+
+    async def call(self, name: str, given: object) -> str:
+        """Do one call. Raises ToolError with words for the model."""
+        kind = KINDS.get(name)
+        if kind is None or name not in self.names:
+            raise MalformedInput(
+                f"there is no tool {name!r}; there are: {', '.join(n for n in KINDS if n in self.names)}"
+            )
+        try:
+            asked = msgspec.convert(given, kind)
+        except msgspec.ValidationError as error:
+            raise MalformedInput(f"{name}: {error}") from None
+        act: Callable[[Any], Awaitable[str]] = getattr(self, f"_{name}")
+        return await act(asked)
+
+    # --- looking -----------------------------------------------------------------------------------------------
+
+    async def _read(self, asked: Read) -> str:
+        path = self._path(asked.file_path)
+        text = self._text(path)
+        if asked.view_range is not None:
+            first, last = asked.view_range
+            lines = text.split("\n")
+            text = "\n".join(lines[max(0, first - 1) : last if last > 0 else len(lines)])
+        if len(text) > READ_LIMIT_BYTES:
+            raise ToolError(f"{path} has {len(text)} characters; read it in parts with view_range")
+        return text
+
+    async def _glob(self, asked: Glob) -> str:
+        pattern = f"{asked.path.strip('/')}/{asked.pattern}" if asked.path.strip("/.") else asked.pattern
+        found = self.workspace.list(pattern)
+        more = f"\n({len(found) - RESULTS_LIMIT} more)" if len(found) > RESULTS_LIMIT else ""
+        return "\n".join(found[:RESULTS_LIMIT]) + more if found else "no matches"
+
+    async def _grep(self, asked: Grep) -> str:
+        found = await self.conversation.search(self.workspace, asked.pattern, asked.path.strip("/"))
+        return found or "no matches"
+
+    def _text(self, path: str) -> str:
+        if self.workspace.mode(path) in (MODE_LINK, MODE_SUBMODULE):
+            raise ToolError(f"{path} is a symbolic link or a submodule")
+        try:
+            return self.workspace.read_text(path)
+        except FileNotFoundError:
+            raise ToolError(f"there is no file {path}") from None
+        except OSError:
+            raise ToolError(f"{path} is a folder") from None
+        except UnicodeDecodeError:
+            raise ToolError(f"{path} is not UTF-8 text") from None
+
+    # --- changing ----------------------------------------------------------------------------------------------
+
+    async def _write(self, asked: Write) -> str:
+        path = await self._own(asked.file_path)
+        if self.workspace.mode(path) in (MODE_LINK, MODE_SUBMODULE):
+            raise ToolError(f"{path} is a symbolic link or a submodule")
+        self._put(path, asked.content)
+        return f"wrote {len(asked.content)} characters to {path}"
+
+    async def _edit(self, asked: Edit) -> str:
+        path = await self._own(asked.file_path)
+        text = self._text(path)
+        count = text.count(asked.old_string) if asked.old_string else 0
+        if not count:
+            raise ToolError(f"old_string is not in {path}")
+        if count > 1 and not asked.replace_all:
+            raise ToolError(f"old_string is {count} times in {path}; give more of its surroundings, or replace_all")
+        self._put(path, text.replace(asked.old_string, asked.new_string))
+        return f"edited {path} ({count} replacement{'s' if count > 1 else ''})"
+
+    async def _delete(self, asked: Delete) -> str:
+        path = await self._own(asked.file_path)
+        try:
+            self.workspace.delete(path)
+        except FileNotFoundError:
+            raise ToolError(f"there is no file {path}") from None
+        self.touched += 1
+        return f"deleted {path}"
+
+    def _put(self, path: str, text: str) -> None:
+        try:
+            self.workspace.write(path, text)
+        except ClaimViolation as error:
+            raise ToolError(str(error)) from None
+        except UnicodeEncodeError:
+            raise ToolError(f"{path}: the text has characters that UTF-8 cannot carry") from None
+        except OSError:
+            raise ToolError(
+                f"{path}: a file is where a folder would have to be, or a folder where the file would"
+            ) from None
+        self.touched += 1
+        self.nothing = ""
+
+    def _path(self, given: str) -> str:
+        path = given.removeprefix("./")
+        problem = problem_with(path)
+        if problem:
+            raise ToolError(f"{given}: {problem}")
+        return path
+
+    async def _own(self, given: str) -> str:
+        """The path, which is the task's own from here on. The gate of everything that changes a file."""
+        path = self._path(given)
+        self._refuse_protected(path)
+        try:
+            await self.conversation.claim(path)
+        except ClaimViolation as error:
+            raise ToolError(self._not_yours(path, error.holders or self.conversation.planned(path))) from None
+        return path
+
+    def _not_yours(self, path: str, holders: Collection[str]) -> str:
+        if holders:
+            whose = ", ".join(f"`{one}`" for one in holders)
+            return f"{path} belongs to task {whose}; nothing was written. request_file(path, why) asks for it"
+        yours = ", ".join(self.brief.task.writes[:20]) or "what your specialist's work covers"
+        return f"{path} is outside your task's claims ({yours}); nothing was written"
+
+    def _refuse_protected(self, path: str) -> None:
+        if is_protected(path) and path not in self.brief.task.writes:
+            raise ToolError(
+                f"{path}: hooks, CI and settings of editors and agents are changed only by a task that claims them by name"
+            )
+
+    # --- asking ------------------------------------------------------------------------------------------------
+
+    async def _request_file(self, asked: RequestFile) -> str:
+        path = self._path(asked.path)
+        self._refuse_protected(path)
+        if not self.conversation.may_ask(path):
+            raise ToolError(self._not_yours(path, ()))
+        self.brief.progress(f"waits for {path}")
+        try:
+            await self.conversation.request(path)
+        except ClaimViolation as error:
+            holders = error.holders or self.conversation.owners(path)
+            wish = self.conversation.hand_over(path, asked.why)
+            whose = ", ".join(f"`{one}`" for one in holders) or "another task"
+            if wish is None:
+                raise ToolError(f"{path} is {whose}'s, and cannot be had in this run; do without it") from None
+            self.wishes.append(wish)
+            return f"{path} is {whose}'s: your wish was handed over as task `{wish}`, which runs after it. Go on without the file"
+        return f"{path} is yours now. It may have changed since you read it: read it again"
+
+    async def _run_check(self, asked: RunCheck) -> str:
+        allowed = self.conversation.allowed_checks
+        if asked.name not in allowed:
+            raise ToolError(f"there is no check {asked.name!r}; there are: {', '.join(allowed) or 'none'}")
+        self.brief.progress(f"runs {asked.name}")
+        found = await self.conversation.check(self.workspace, [asked.name])
+        return told_of(found[0].command, found[0].ok, found[0].exit, found[0].output)
+
+    async def _nothing_to_do(self, asked: NothingToDo) -> str:
+        if self.touched and self.workspace.changeset().changes:
+            raise ToolError("you have changed files; take the changes back first, or finish the task")
+        self.nothing = asked.reason
+        return "noted; end your turn now"
+
+
+def told_of(command: str, ok: bool, code: int | None, output: str) -> str:
+    """A check's outcome in words for a model, its output cut in the middle with a note."""
+    text = output.strip()
+    if len(text) > OUTPUT_LIMIT:
+        half = OUTPUT_LIMIT // 2
+        text = f"{text[:half]}\n[... {len(text) - OUTPUT_LIMIT} characters left out ...]\n{text[-half:]}"
+    state = (
+        "green"
+        if ok
+        else f"red (exit code {code})"
+        if code is not None
+        else "red (it could not be run, or took too long)"
+    )
+    return f"{command}: {state}\n{text}"
