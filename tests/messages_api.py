@@ -42,6 +42,7 @@ from messages_meter import Limits, PromptCache, input_tokens
 from messages_model import Model, Reply, Request, Scripted, Text, Thinking, ToolUse, ask, block_tokens
 from messages_rules import Invalid, check
 from messages_threads import Threads
+from messages_worker import Obedient, Worker
 
 BIGGEST = 32 * 1024 * 1024  # bytes of a request's body
 MODELS: Mapping[str, tuple[int, int]] = MappingProxyType(  # {id: (context window, most output tokens)}
@@ -629,44 +630,51 @@ async def serve(
         raise api.mistakes[0]
 
 
+def model_of(name: str) -> Model:
+    """A model by its name on the command line: "worker", "obedient", or the path of a script in JSON (see `Scripted`)."""
+    if name == "worker":
+        return Worker()
+    if name == "obedient":
+        return Obedient()
+    try:
+        return Scripted(json.loads(Path(name).read_text()))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{name!r} is neither a model nor a script: {error}") from error
+
+
+def fault_of(text: str) -> Fault:
+    """A fault on the command line: CALL=NAME with the call's number or `*`, and a name in the catalogue."""
+    call, _, name = text.partition("=")
+    if not (call == "*" or call.isdecimal()) or name not in CATALOGUE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not CALL=NAME with a number or * and a name that --help lists")
+    return Fault((lambda _: True) if call == "*" else int(call), CATALOGUE[name])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The server as a process: prints its address, and serves until it is told to stop."""
     parser = argparse.ArgumentParser(description="A loopback server that speaks Anthropic's Messages API.")
     parser.add_argument("--port", type=int, default=0, help="0 for a free one (default)")
     parser.add_argument(
-        "--script",
-        metavar="FILE",
-        type=Path,
-        help='what the model says: {"text of the task": ["reply", ...]} or ["reply", ...]',
+        "--model", type=model_of, default=Worker(), help="worker (default), obedient, or a script's path"
     )
     parser.add_argument("--ledger", metavar="FILE", type=Path, help="append each call as a JSON line")
     parser.add_argument("--key", help="the one API key to accept (default: any)")
     parser.add_argument(
-        "--fault",
-        metavar="CALL=NAME",
-        action="append",
-        default=[],
-        help=f"CALL is a number or *; names: {', '.join(CATALOGUE)}",
+        "--fault", metavar="CALL=NAME", type=fault_of, action="append", default=[], help=", ".join(CATALOGUE)
     )
     for name in ("requests", "input-tokens", "output-tokens"):
-        parser.add_argument(f"--{name}", type=float, metavar="N", help="a minute")
-    options = parser.parse_args(arguments)
-    trio.run(_run, options)
+        parser.add_argument(f"--{name}", type=float, metavar="N", help="the limit a minute (default: none)")
+    trio.run(_run, parser.parse_args(arguments))
 
 
 async def _run(options: argparse.Namespace) -> None:
-    model = Scripted(json.loads(options.script.read_text())) if options.script else Scripted(["Hello."])
-    faults = []
-    for text in options.fault:
-        call, _, name = text.partition("=")
-        faults.append(Fault((lambda _: True) if call == "*" else int(call), CATALOGUE[name]))
     limits = Limits(options.requests, options.input_tokens, options.output_tokens)
     with (
         open(options.ledger, "a") if options.ledger else nullcontext() as file,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as told,
     ):
         async with serve(
-            model, faults=faults, limits=limits, key=options.key, ledger_file=file, port=options.port
+            options.model, faults=options.fault, limits=limits, key=options.key, ledger_file=file, port=options.port
         ) as api:
             print(api.url, flush=True)
             async for _ in told:

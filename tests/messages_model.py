@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -194,7 +195,7 @@ class Request:
             if message.get("role") == "assistant":
                 yield from (block for block in blocks_of(message.get("content")) if block.get("type") == "tool_use")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """A hash of the body: equal for a repeated call, streamed or not."""
         asked = {name: value for name, value in self.body.items() if name != "stream"}

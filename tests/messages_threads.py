@@ -10,6 +10,7 @@ import attrs
 from messages_rules import Invalid
 
 BETA = "message-threads-2026-08-12"
+MOST = 1000  # conversations that are held; older ones are forgotten, which a client has to be ready for
 CREATE_ONLY = ("system", "tools")  # a `continue` takes them from the thread
 
 
@@ -83,4 +84,6 @@ class Threads:
             self._held.pop(thread["previous_message_id"], None)
         messages = [_without_marks(message) for message in whole["messages"]]
         said = {"role": "assistant", "content": answer["content"]}
+        while len(self._held) >= MOST:
+            del self._held[next(iter(self._held))]
         self._held[answer["id"]] = {**whole, "messages": [*messages, said] if answer["content"] else messages}

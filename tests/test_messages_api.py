@@ -736,7 +736,7 @@ def test_the_process_prints_its_address_and_keeps_its_ledger(tmp_path: Path) -> 
         str(here / "messages_api.py"),
         "--port",
         "0",
-        "--script",
+        "--model",
         str(script),
         "--ledger",
         str(ledger),
