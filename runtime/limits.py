@@ -38,15 +38,20 @@ from aiolimiter import AsyncLimiter
 
 from .errors import QuotaSpent
 
-__all__ = ["Bucket", "Call", "Gate", "GateStatistics", "Limits", "Reading", "Verdict", "judge"]
+__all__ = ["Bucket", "Call", "Gate", "GateStatistics", "Limits", "ModelStatistics", "Reading", "Verdict", "judge"]
 
 Kind = Literal["rate", "quota", "overload", "server", "connection", "fatal"]
 Resource = Literal["requests", "input_tokens", "output_tokens"]
 RESOURCES: Final[tuple[Resource, ...]] = ("requests", "input_tokens", "output_tokens")
 
 BURST: Final = 0.8  # of a minute's limit may be used at once; the rest is room for what we cannot know
+LEAST_BURST: Final = 0.02
+SHRINK_BURST: Final = (
+    0.7  # what a rate 429 leaves of it: the server may allow less at once, or others take their part in gulps
+)
+GROW_BURST: Final = 0.0002  # what each success adds, so that looking for more costs few refusals
 FIRST_CONCURRENCY: Final = 10
-SHRINK: Final = 0.5  # what a rate 429 leaves of the concurrency
+SHRINK: Final = 0.7  # what a rate 429 leaves of the concurrency
 FIRST_BACKOFF_S: Final = 1.0
 MOST_BACKOFF_S: Final = 60.0
 MOST_TRIES: Final = 10  # of one call: what fails so often fails for a reason of its own
@@ -108,22 +113,31 @@ class Verdict:
 
 
 @attrs.frozen
+class ModelStatistics:
+    """How the limits of one model stand: those in force (absent = not known yet, nothing binds), and the server's last words."""
+
+    limits_per_min: Mapping[Resource, float]
+    readings: Mapping[Resource, Reading]
+    in_flight: int
+    concurrency: int
+
+
+@attrs.frozen
 class GateStatistics:
-    """How the gate stands. `limits_per_min` are those in force; absent = not known yet, nothing binds.
+    """How the gate stands; `models` has the limits of each model that was called.
 
     `waited_s` is how long calls stood before the gate, by what the first of them waited for: `requests`, `input_tokens`,
-    `output_tokens`, `concurrency` or `hold` (a `retry-after`). Seconds of the clock, not summed over the calls.
+    `output_tokens`, `concurrency` or `hold` (a `retry-after`). Seconds of the clock, not summed over the calls of a model.
     """
 
     waiting: int
     in_flight: int
     concurrency: int
-    limits_per_min: Mapping[Resource, float]
-    readings: Mapping[Resource, Reading]
     waited_s: Mapping[str, float]
     answered: int
     refused: Mapping[Kind, int]
     retries_left: int
+    models: Mapping[str, ModelStatistics]
 
     @property
     def rate_wait_s(self) -> float:
@@ -170,8 +184,8 @@ class Bucket(AsyncLimiter):
     def wait_s(self, amount: float) -> float:
         """Seconds until `amount` fits, if nobody else takes any; 0 when it fits now."""
         over = self.level + min(amount, self.max_rate) - self.max_rate
-        # Below a millionth of the bucket it is rounding, and a shorter sleep than a clock can tell would spin for ever.
-        return 0.0 if over <= 1e-6 * self.max_rate else max(over / self._rate_per_sec, 1e-3)
+        # A part of the bucket that small is rounding, and a shorter sleep than a clock can tell would spin for ever.
+        return 0.0 if over <= 1e-9 * self.max_rate else max(over / self._rate_per_sec, 1e-3)
 
     async def acquire(self, amount: float = 1) -> None:
         """Wait in line until `amount` fits, and take it."""
@@ -198,7 +212,7 @@ class Bucket(AsyncLimiter):
 class Call:
     """One call that was let through. Say how it ended with `answered` or `refused`; else it counts as used in full."""
 
-    _gate: Gate
+    _lane: _Lane
     reserved: dict[Resource, float]
     sent_s: float = 0.0
     has_begun: bool = False
@@ -213,8 +227,8 @@ class Call:
             return
         self.has_begun = True
         if input_tokens is not None:
-            self._gate._correct(self, "input_tokens", input_tokens)
-        self._gate._learn(read(headers), self)
+            self._lane.correct(self, "input_tokens", input_tokens)
+        self._lane.learn(read(headers), self)
 
     def answered(self, headers: Mapping[str, str], *, input_tokens: int, output_tokens: int) -> None:
         """The call succeeded. `input_tokens` are the uncached ones with the cache writes; cache reads do not count.
@@ -222,7 +236,7 @@ class Call:
         The headers are believed as of now, unless `began` had them: then they are old.
         """
         readings = () if self.has_begun else read(headers)
-        self._gate._answered(self, readings, {"input_tokens": input_tokens, "output_tokens": output_tokens})
+        self._lane.answered(self, readings, {"input_tokens": input_tokens, "output_tokens": output_tokens})
 
     def refused(self, verdict: Verdict, *, input_tokens: int | None = None, output_tokens: int = 0) -> Verdict:
         """The call failed. The verdict with its wait jittered, and `final` when the budget of retries is spent.
@@ -230,192 +244,239 @@ class Call:
         `input_tokens` and `output_tokens` are what a stream that broke off had used up. Without `input_tokens` it is none before
         `began`, and what was reserved after it.
         """
-        return self._gate._refused(self, verdict, input_tokens, output_tokens)
+        return self._lane.refused(self, verdict, input_tokens, output_tokens)
 
 
 class Gate:
     """ONE for all instances of a runtime. First come, first served: the first in line waits for what it needs, then the next.
 
-    So a large call cannot starve, and instances that make one call at a time get equal turns. For one trio thread; all of it
-    is virtual time under a MockClock. `seed` is for the jitter of backoffs.
+    So a large call cannot starve, and instances that make one call at a time get equal turns. The server keeps its limits for
+    each model apart, so there is a line for each; `limits` holds for each of them, but for `concurrency`, which is the sum. For
+    one trio thread; all of it is virtual time under a MockClock. `seed` is for the jitter of backoffs.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: int = 0) -> None:
         self.limits = limits if limits is not None else Limits()
         self._random = random.Random(seed)
-        self._line = trio.StrictFIFOLock()
-        self._changed = trio.Event()
-        self._buckets: dict[Resource, Bucket] = {}  # absent = not known yet
-        for resource in RESOURCES:
-            limit = self.limits.of(resource)
-            if limit is not None:
-                self._buckets[resource] = Bucket(limit, BURST)
-        self._readings: dict[Resource, Reading] = {}
-        self._waiting = 0
-        self._in_flight: set[Call] = set()
-        self._allowed = float(min(FIRST_CONCURRENCY, self.limits.concurrency))
-        self._peak = 0  # the most calls under way since the whole number of `_allowed` changed
-        self._shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
-        self._hold_until_s = 0.0
-        self._closed: Verdict | None = None
+        self._changed = trio.Event()  # replaced when something changed that those who wait should look at
+        self._lanes: dict[str, _Lane] = {}  # {model: its line}
+        self._closed: Verdict | None = None  # why nothing is let through, when a quota is spent
         self._retries = RETRY_RESERVE
-        self._waited_s: dict[str, float] = {}  # {what was waited for: seconds}
         self._answers = 0
         self._refusals: Counter[Kind] = Counter()
 
     @asynccontextmanager
-    async def call(self, *, input_tokens: float, output_tokens: float) -> AsyncIterator[Call]:
+    async def call(self, *, input_tokens: float, output_tokens: float, model: str = "") -> AsyncIterator[Call]:
         """Wait for a turn and hold it. The amounts are estimates: input tokens that will not be read from the cache, and output.
 
-        Raises QuotaSpent when the quota is spent, also for calls that wait.
+        `model` is whose limits they count against. Raises QuotaSpent when the quota is spent, also for calls that wait.
         """
-        call = Call(self, {"requests": 1.0, "input_tokens": float(input_tokens), "output_tokens": float(output_tokens)})
+        lane = self._lanes.get(model)
+        if lane is None:
+            lane = self._lanes[model] = _Lane(self)
+        call = Call(lane, {"requests": 1.0, "input_tokens": float(input_tokens), "output_tokens": float(output_tokens)})
         try:
-            self._waiting += 1
-            try:
-                async with self._line:
-                    await self._turn(call)
-                    call.sent_s = trio.current_time()
-                    self._in_flight.add(call)
-                    self._peak = max(self._peak, len(self._in_flight))
-            finally:
-                self._waiting -= 1
+            await lane.enter(call)
             yield call
         finally:
-            self._in_flight.discard(call)
-            self._tell()
+            lane.leave(call)
 
     def statistics(self) -> GateStatistics:
         """A frozen picture."""
+        waited_s: dict[str, float] = {}
+        for lane in self._lanes.values():
+            for cause, seconds in lane.waited_s.items():
+                waited_s[cause] = waited_s.get(cause, 0.0) + seconds
+        at_once = sum(int(lane.allowed) for lane in self._lanes.values()) or FIRST_CONCURRENCY
         return GateStatistics(
-            waiting=self._waiting,
-            in_flight=len(self._in_flight),
-            concurrency=int(self._allowed),
-            limits_per_min=MappingProxyType({name: bucket.limit_per_min for name, bucket in self._buckets.items()}),
-            readings=MappingProxyType(dict(self._readings)),
-            waited_s=MappingProxyType(dict(self._waited_s)),
+            waiting=sum(lane.waiting for lane in self._lanes.values()),
+            in_flight=self._in_flight(),
+            concurrency=min(self.limits.concurrency, at_once),
+            waited_s=MappingProxyType(waited_s),
             answered=self._answers,
             refused=MappingProxyType(dict(self._refusals)),
             retries_left=int(self._retries),
+            models=MappingProxyType({model: lane.statistics() for model, lane in self._lanes.items()}),
         )
 
     def reopen(self) -> None:
         """Let calls through again after a quota: for a process that outlives the run that was paused."""
         self._closed = None
 
-    async def _turn(self, call: Call) -> None:
-        """For the first in line: wait until nothing stands in the way, then take what the call needs, in one step."""
-        while True:
-            if self._closed is not None:
-                raise QuotaSpent(self._closed.message, self._closed.until_s)
-            cause, wait_s = self._obstacle(call)
-            if wait_s <= 0:
-                break
-            changed, since = self._changed, trio.current_time()
-            with trio.move_on_after(wait_s):
-                await changed.wait()
-            self._waited_s[cause] = self._waited_s.get(cause, 0.0) + trio.current_time() - since
-        for resource, bucket in self._buckets.items():
-            bucket.level += call.reserved[resource]
-
-    def _obstacle(self, call: Call) -> tuple[str, float]:
-        """What the call waits for longest, and for how many seconds at most from now."""
-        if len(self._in_flight) >= int(self._allowed):
-            return "concurrency", float("inf")
-        waits = {"hold": self._hold_until_s - trio.current_time()}
-        waits.update((resource, bucket.wait_s(call.reserved[resource])) for resource, bucket in self._buckets.items())
-        return max(waits.items(), key=lambda item: item[1])
+    def _in_flight(self) -> int:
+        return sum(len(lane.in_flight) for lane in self._lanes.values())
 
     def _tell(self) -> None:
-        """Something changed: the first in line looks again."""
+        """Something changed: the first in each line looks again."""
         self._changed.set()
         self._changed = trio.Event()
 
-    def _correct(self, call: Call, resource: Resource, used: float) -> None:
-        if resource in self._buckets:
-            self._buckets[resource].level += used - call.reserved[resource]
+    def _succeeded(self) -> None:
+        self._answers += 1
+        self._retries = min(RETRY_RESERVE, self._retries + RETRY_RATIO)
+
+    def _may_retry(self) -> bool:
+        if self._retries < 1.0:
+            return False
+        self._retries -= 1.0
+        return True
+
+
+class _Lane:
+    """One model's line before the gate, its three buckets and its concurrency."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.line = trio.StrictFIFOLock()
+        self.waiting = 0
+        self.in_flight: set[Call] = set()
+        self.buckets: dict[Resource, Bucket] = {}  # absent = not known yet
+        for resource in RESOURCES:
+            limit = gate.limits.of(resource)
+            if limit is not None:
+                self.buckets[resource] = Bucket(limit, BURST)
+        self.readings: dict[Resource, Reading] = {}
+        self.allowed = float(min(FIRST_CONCURRENCY, gate.limits.concurrency))
+        self.peak = 0  # the most calls under way since the whole number of `allowed` changed
+        self.shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
+        self.hold_until_s = 0.0
+        self.waited_s: dict[str, float] = {}  # {what was waited for: seconds}
+
+    def statistics(self) -> ModelStatistics:
+        return ModelStatistics(
+            limits_per_min=MappingProxyType({name: bucket.limit_per_min for name, bucket in self.buckets.items()}),
+            readings=MappingProxyType(dict(self.readings)),
+            in_flight=len(self.in_flight),
+            concurrency=int(self.allowed),
+        )
+
+    async def enter(self, call: Call) -> None:
+        self.waiting += 1
+        try:
+            async with self.line:
+                await self._turn(call)
+        finally:
+            self.waiting -= 1
+
+    def leave(self, call: Call) -> None:
+        self.in_flight.discard(call)
+        self.gate._tell()
+
+    async def _turn(self, call: Call) -> None:
+        """For the first in line: wait until nothing stands in the way, then take what the call needs, in one step."""
+        while True:
+            if self.gate._closed is not None:
+                raise QuotaSpent(self.gate._closed.message, self.gate._closed.until_s)
+            cause, wait_s = self._obstacle(call)
+            if wait_s <= 0:
+                break
+            changed, since = self.gate._changed, trio.current_time()
+            with trio.move_on_after(wait_s):
+                await changed.wait()
+            self.waited_s[cause] = self.waited_s.get(cause, 0.0) + trio.current_time() - since
+        for resource, bucket in self.buckets.items():
+            bucket.level += call.reserved[resource]
+        call.sent_s = trio.current_time()
+        self.in_flight.add(call)
+        self.peak = max(self.peak, len(self.in_flight))
+
+    def _obstacle(self, call: Call) -> tuple[str, float]:
+        """What the call waits for longest, and for how many seconds at most from now."""
+        if len(self.in_flight) >= int(self.allowed) or self.gate._in_flight() >= self.gate.limits.concurrency:
+            return "concurrency", float("inf")
+        waits = {"hold": self.hold_until_s - trio.current_time()}
+        waits.update((resource, bucket.wait_s(call.reserved[resource])) for resource, bucket in self.buckets.items())
+        return max(waits.items(), key=lambda item: item[1])
+
+    def correct(self, call: Call, resource: Resource, used: float) -> None:
+        if resource in self.buckets:
+            self.buckets[resource].level += used - call.reserved[resource]
         call.reserved[resource] = float(used)
 
     def _end(self, call: Call) -> None:
         if call.ended:
             raise RuntimeError("this call was answered or refused before")
         call.ended = True
-        self._in_flight.discard(call)
-        self._tell()
+        self.in_flight.discard(call)
+        self.gate._tell()
 
-    def _answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
+    def answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
         self._end(call)
         for resource, amount in used.items():
-            self._correct(call, resource, amount)
-        self._learn(readings, call)
-        self._answers += 1
-        self._retries = min(RETRY_RESERVE, self._retries + RETRY_RATIO)
-        if self._peak >= int(self._allowed):  # as TCP does: not on the strength of calls that were never under way
-            self._allow(self._allowed + (1.0 if self._shrunk_s is None else 1.0 / self._allowed))
+            self.correct(call, resource, amount)
+        self.learn(readings, call)
+        for bucket in self.buckets.values():
+            if bucket.burst < BURST:
+                bucket.resize(bucket.limit_per_min, min(BURST, bucket.burst + GROW_BURST))
+        self.gate._succeeded()
+        if self.peak >= int(self.allowed):  # as TCP does: not on the strength of calls that were never under way
+            self._allow(self.allowed + (1.0 if self.shrunk_s is None else 1.0 / self.allowed))
 
-    def _refused(self, call: Call, verdict: Verdict, input_tokens: int | None, output_tokens: int) -> Verdict:
-        at_once, asked = len(self._in_flight), dict(call.reserved)
+    def refused(self, call: Call, verdict: Verdict, input_tokens: int | None, output_tokens: int) -> Verdict:
+        at_once, asked = len(self.in_flight), dict(call.reserved)
         self._end(call)
-        self._refusals[verdict.kind] += 1
+        self.gate._refusals[verdict.kind] += 1
         # A request that was refused still was one: whether the server counts it is not said.
         if input_tokens is not None or not call.has_begun:
-            self._correct(call, "input_tokens", input_tokens or 0)
-        self._correct(call, "output_tokens", output_tokens)
-        self._learn(verdict.readings, call)
+            self.correct(call, "input_tokens", input_tokens or 0)
+        self.correct(call, "output_tokens", output_tokens)
+        self.learn(verdict.readings, call)
         if verdict.kind == "quota":
-            self._closed = verdict
+            self.gate._closed = verdict
             return verdict
         if verdict.wait_s is None or verdict.final:
             return verdict
         if verdict.kind == "rate" and verdict.attempt >= TRIES_OF_TOO_LARGE and (over := self._too_large(asked)):
             return attrs.evolve(verdict, kind="fatal", final=True, message=f"{verdict.message} ({over})")
         if not verdict.told:
-            verdict = attrs.evolve(verdict, wait_s=verdict.wait_s * self._random.uniform(0.5, 1.0))
+            verdict = attrs.evolve(verdict, wait_s=verdict.wait_s * self.gate._random.uniform(0.5, 1.0))
         now_s = trio.current_time()
         if verdict.kind == "rate":
-            self._hold_until_s = max(self._hold_until_s, now_s + (verdict.wait_s or 0.0))
-            if self._shrunk_s is None or call.sent_s > self._shrunk_s:  # what was sent before knew nothing of it
-                self._shrunk_s = now_s
-                self._allow(min(self._allowed, float(at_once)) * SHRINK)
+            self.hold_until_s = max(self.hold_until_s, now_s + (verdict.wait_s or 0.0))
+            if self.shrunk_s is None or call.sent_s > self.shrunk_s:  # what was sent before knew nothing of it
+                self.shrunk_s = now_s
+                self._allow(min(self.allowed, float(at_once)) * SHRINK)
+                self._shrink_bursts(verdict.readings, asked)
             return verdict
-        if self._retries < 1.0:
-            return attrs.evolve(verdict, final=True)
-        self._retries -= 1.0
-        return verdict
+        return verdict if self.gate._may_retry() else attrs.evolve(verdict, final=True)
+
+    def _shrink_bursts(self, readings: tuple[Reading, ...], asked: Mapping[Resource, float]) -> None:
+        """Use less at once of what the headers say is used up, or of everything when they say that all would have fitted."""
+        empty = {one.resource for one in readings if one.remaining is not None and one.remaining < asked[one.resource]}
+        for resource, bucket in self.buckets.items():
+            if resource in empty or not empty:
+                bucket.resize(bucket.limit_per_min, max(LEAST_BURST, bucket.burst * SHRINK_BURST))
 
     def _allow(self, at_once: float) -> None:
-        before = int(self._allowed)
-        self._allowed = max(1.0, min(float(self.limits.concurrency), at_once))
-        if int(self._allowed) != before:
-            self._peak = len(self._in_flight)
+        before = int(self.allowed)
+        self.allowed = max(1.0, min(float(self.gate.limits.concurrency), at_once))
+        if int(self.allowed) != before:
+            self.peak = len(self.in_flight)
 
     def _too_large(self, asked: Mapping[Resource, float]) -> str:
-        """Why a call of this size may never pass, or nothing."""
-        return "; ".join(
-            f"about {asked[resource]:.0f} {resource.replace('_', ' ')} in one call; the limit is {bucket.limit_per_min:.0f} a minute"
-            for resource, bucket in self._buckets.items()
-            if asked[resource] > bucket.limit_per_min
-        )
+        """Why a prompt of this size may never pass, or nothing. Output is no reason: it is counted as it comes."""
+        bucket, tokens = self.buckets.get("input_tokens"), asked["input_tokens"]
+        if bucket is None or tokens <= bucket.limit_per_min:
+            return ""
+        return f"about {tokens:.0f} input tokens in one call; the limit is {bucket.limit_per_min:.0f} a minute"
 
-    def _learn(self, readings: tuple[Reading, ...], own: Call) -> None:
+    def learn(self, readings: tuple[Reading, ...], own: Call) -> None:
         """Believe the headers, as far as they cannot be explained by calls whose use the server or we cannot know yet."""
         for reading in readings:
             resource = reading.resource
-            self._readings[resource] = reading
-            cap = self.limits.of(resource)
+            self.readings[resource] = reading
+            cap = self.gate.limits.of(resource)
             limit = reading.limit if cap is None else min(cap, reading.limit)
-            others = [call for call in self._in_flight if call is not own]
-            bucket = self._buckets.get(resource)
+            others = [call for call in self.in_flight if call is not own]
+            bucket = self.buckets.get(resource)
             if bucket is None:
-                bucket = self._buckets[resource] = Bucket(limit, BURST)
+                bucket = self.buckets[resource] = Bucket(limit, BURST)
                 bucket.level = sum(call.reserved[resource] for call in (*others, own))
             elif bucket.limit_per_min != limit:
                 bucket.resize(limit, bucket.burst)
             if reading.remaining is None:
                 continue
-            rounding = 0.02 * limit + (
-                1.0 if resource == "requests" else min(500.0, 0.05 * limit)
-            )  # shown in thousands
+            rounding = 0.02 * limit + (1.0 if resource == "requests" else 500.0)  # tokens are told in thousands
             open_calls = [call for call in others if not call.has_begun or resource == "output_tokens"]
             if resource == "output_tokens" and not own.ended:
                 open_calls.append(own)
@@ -426,7 +487,7 @@ class Gate:
                 bucket.level = used
             elif limit == reading.limit and used + unseen + rounding < bucket.level:
                 bucket.level = used + unseen + rounding
-        self._tell()
+        self.gate._tell()
 
 
 def read(headers: Mapping[str, str]) -> tuple[Reading, ...]:
