@@ -428,7 +428,7 @@ class Api:
                 and (changed := fault.what.change(reply)) is not None
             ):
                 fault.used += 1
-                call.fault = label(fault.what)
+                call.fault, call.spoilt = label(fault.what), True
                 reply = changed
                 break
         return reply.cut(request.body["max_tokens"]) if reply.tokens > request.body["max_tokens"] else reply

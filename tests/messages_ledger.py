@@ -18,6 +18,7 @@ class Call:
 
     `number`: of the POST /v1/messages, from 1; 0 for other requests. `key`: whether a key came with it. `digest`: a hash of the body
     with its whole conversation, also where `body`, which is as it came, continues a thread.
+    `fault`: what it was hit by; `spoilt`: the reply itself was broken by it, so that a client has to ask again.
     `outcome`: "done", "refused" (an error status), "reset before headers", "reset at event 3", "cut at event 3", "error event at 3", "client left at
     event 3" (also before the first, as 0), or "running". `events`: stream events that were sent.
     `usage` is what the service counted, with the output that was produced; None when the model was not asked.
@@ -34,6 +35,7 @@ class Call:
     digest: str = ""
     stream: bool = False
     fault: str | None = None
+    spoilt: bool = False
     status: int | None = None
     outcome: str = "running"
     message: str = ""
@@ -91,6 +93,6 @@ def total_cost(calls: Iterable[Call], price: Price | None = None) -> float:
 
 
 def bought_twice(calls: Iterable[Call]) -> list[str]:
-    """Digests of bodies that were answered in full more than once."""
-    counts = Counter(call.digest for call in calls if call.number and call.outcome == "done")
+    """Digests of bodies that got a good answer in full more than once."""
+    counts = Counter(call.digest for call in calls if call.number and call.outcome == "done" and not call.spoilt)
     return [digest for digest, count in counts.items() if count > 1]

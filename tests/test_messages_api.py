@@ -189,7 +189,7 @@ async def _write(path: str) -> str:
 
 
 async def test_a_script_for_each_conversation() -> None:
-    """A conversation is known by its first user message; a repeated call gets its reply again, and asking for more than there is fails the test."""
+    """A conversation is known by its first user message; a repeated call gets its reply again."""
     async with serve(Scripted({"apples": ["red"], "plums": ["blue"]})) as api, client_of(api) as client:
         for word, answer in [("plums", "blue"), ("apples", "red"), ("plums", "blue")]:
             message = await create(client, False, messages=[{"role": "user", "content": f"What of {word}?"}])

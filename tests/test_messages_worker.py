@@ -11,6 +11,7 @@ from anthropic.lib.tools import ToolError
 from anthropic.lib.tools.agent_toolset import AgentToolContext, beta_edit_tool, beta_read_tool, beta_write_tool
 from messages_api import Api, model_of, serve
 from messages_faults import CATALOGUE, Fault
+from messages_ledger import bought_twice
 from messages_model import ModelMistake, Request, Scripted
 from messages_worker import Obedient, Order, Worker, orders_in
 
@@ -145,6 +146,8 @@ async def test_a_worker_does_a_broken_step_again(name: str) -> None:
         await work(api, "REPLACE a.py <<1>> <<2>>", other_tools(files))
         assert files == {"a.py": "2"}
         assert len(api.calls) == 4
+        assert [call.spoilt for call in api.calls] == [False, True, False, False]
+        assert not bought_twice(api.calls)
 
 
 HOSTILE = """# Notes
