@@ -27,7 +27,7 @@ def main():
     repository = Repository.open(make_repository())
     made = batch(repository, ["**/*.py"], How(rewrite=Rewrite("print($A)", "log.info($A)", "python")), BUILTIN)
     outcome = trio.run(execute, made.plan, BUILTIN, repository, Options(quiet=True, land=True))
-    print(totals(outcomes(made, outcome.report)), outcome.exit_code)
+    print(totals(outcomes(made, outcome.report, repository)), outcome.exit_code)
 
 
 if __name__ == "__main__":

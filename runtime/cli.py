@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import click
 import trio
 
 from specialists import known_languages
+from specialists.command import SIZE_CAP_BYTES
+from specialists.outcome import FileOutcome
 
 from . import foretell, looking
 from . import refactor as refactors
@@ -38,14 +40,15 @@ from .execution import (
     Outcome,
     checked,
     document,
-    events_writable,
     execute,
+    writable,
 )
 from .git import Repository
-from .progress import clock
-from .report import RunReport
-from .terminal import Place, common, load, put, say
+from .progress import because, clock
+from .report import RunReport, failed_files
+from .terminal import Place, common, configured, load, put, say
 
+_FILES_TOLD = 25  # of the failed ones, and of the skipped ones
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
 
 
@@ -73,6 +76,12 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--budget-tokens", type=click.IntRange(1), metavar="N", help="Buy no more tokens than this."),
             click.option("--yes", is_flag=True, help="Do not ask before money is spent."),
+            click.option(
+                "--report", "report_file", metavar="FILE", default="", help="The state of every file, a JSON line each."
+            ),
+            click.option(
+                "--size-cap", type=click.IntRange(1), default=SIZE_CAP_BYTES, metavar="BYTES", help="Skip larger files."
+            ),
             click.option("--quiet", "-q", is_flag=True, help="No progress."),
         ]
     ):
@@ -95,19 +104,16 @@ def cli() -> None:
 @running
 @click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
 @click.option("--base", metavar="REV", default="", help="Start from this commit instead of the plan's.")
-@click.option("--resume", "resume_run", metavar="RUN", default="", help="Go on with this run instead.")
-def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, resume_run: str, **flags: Any) -> int:
+def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, **flags: Any) -> int:
     """Run a plan file (TOML, JSON or YAML)."""
     place = Place.open(repo)
-    if resume_run:
-        return _go_on(place, as_json, flags, resume=resume_run)
-    plan = load(place, plan_file)
-    if base:
-        plan = attrs.evolve(plan, base=base)
+    plan = load(place, plan_file, base)
     checked(plan, place.specialists, place.repository, plan_file)
     _agree(place, plan, flags)
-    outcome = trio.run(execute, plan, place.specialists, place.repository, _options(flags, dry_run, as_json))
-    return _finish(place, outcome, as_json, dry_run)
+    options = _options(place, flags, dry_run, as_json)
+    outcome = trio.run(execute, plan, place.specialists, place.repository, options)
+    states = refactors.of_tasks(plan.tasks, outcome.report, place.repository)
+    return _finish(place, outcome, states, flags, as_json, dry_run)
 
 
 def _agree(place: Place, plan: Plan, flags: dict[str, Any]) -> None:
@@ -126,10 +132,13 @@ def _agree(place: Place, plan: Plan, flags: dict[str, Any]) -> None:
     click.confirm("go on?", abort=True, err=True)
 
 
-def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
-    events_writable(flags["events"])
+def _options(place: Place, flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
+    for flag, where in (("--events", flags["events"]), ("--report", flags["report_file"])):
+        writable(flag, where)
     return Options(
         instances=flags["instances"],
+        max_instances=place.config.max_instances,
+        size_cap_bytes=flags["size_cap"],
         jobs=flags["jobs"],
         sequential=flags["sequential"],
         land=flags["land"] and not dry_run,
@@ -145,36 +154,77 @@ def _options(flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -
     )
 
 
-def _finish(place: Place, outcome: Outcome, as_json: bool, dry_run: bool, extra: dict[str, Any] | None = None) -> int:
-    """Print what a run came to."""
+def _finish(
+    place: Place,
+    outcome: Outcome,
+    states: Mapping[str, FileOutcome],
+    flags: Mapping[str, Any],
+    as_json: bool,
+    dry_run: bool = False,
+    *,
+    by_file: bool = False,
+) -> int:
+    """Print what a run came to, and what became of every file; `by_file`: its tasks are only files."""
     report = outcome.report
+    report_file = flags["report_file"]
+    if report_file:
+        refactors.write_report(report_file, states)
+    counts = refactors.totals(states)
+    told = (task.result.get("more") for task in report.tasks.values() if isinstance(task.result, dict))
+    more = sum(number for number in told if isinstance(number, int))
     diff = b""
     if dry_run and report.commit and report.base and report.commit != report.base:
         diff = place.repository.diff_text(report.base, report.commit, color=not as_json and sys.stdout.isatty())
     if as_json:
-        told = {**document(report), **(extra or {}), "exit": outcome.exit_code}
-        if outcome.culprit:
-            told["culprit"] = outcome.culprit
-        if dry_run:
-            told["diff"] = diff.decode("utf-8", "replace")
-        put(told)
+        value = {
+            **document(report),
+            "ok": outcome.exit_code == EXIT_OK,
+            "files": counts,
+            "another_pass_would_change": more,
+            "exit": outcome.exit_code,
+        }
+        value |= {"culprit": outcome.culprit} if outcome.culprit else {}
+        value |= {"refused": outcome.refused} if outcome.refused else {}
+        value |= {"diff": diff.decode("utf-8", "replace")} if dry_run else {}
+        put(value)
         return outcome.exit_code
-    if dry_run:
-        click.echo(diff.decode("utf-8", "replace"), nl=False)
-    summary(place.repository, report, outcome)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(diff)
+    sys.stdout.buffer.flush()
+    summary(place.repository, report, outcome, tasks=not by_file)
+    if states:
+        say(", ".join(f"{number} {name}" for name, number in counts.items()))
+    apart = failed_files(report)  # in tasks that are not told of above
+    _tell_some(
+        {path: one for path, one in states.items() if one.state == "failed" and (by_file or path in apart)}, flags
+    )
+    _tell_some({path: one for path, one in states.items() if one.state == "skipped" and by_file}, flags)
+    if more:
+        say(f"another pass would change more in {more} files; give --passes fixpoint")
+    if outcome.refused:
+        say(f"not landed: {outcome.refused}")
     return outcome.exit_code
 
 
-def summary(repository: Repository, report: RunReport, outcome: Outcome) -> None:
+def _tell_some(states: Mapping[str, FileOutcome], flags: Mapping[str, Any]) -> None:
+    for path, one in list(states.items())[:_FILES_TOLD]:
+        say(f"  {one.state} {path if path.isprintable() else ascii(path)}: {because(path, one.why)}")
+    rest = list(states.values())[_FILES_TOLD:]
+    if rest:
+        where = f"see {flags['report_file']}" if flags["report_file"] else "--report FILE has all"
+        say(f"  and {len(rest)} more {rest[0].state}; {where}")
+
+
+def summary(repository: Repository, report: RunReport, outcome: Outcome, *, tasks: bool = True) -> None:
     """A run for people, on standard error."""
     counts = ", ".join(f"{number} {state}" for state, number in report.counts.items())
     say(
         f"run {report.run} {report.state}: {counts} in {clock(report.makespan_s)}; {report.steals} stolen, "
         f"instances {report.utilization:.0%} busy, at least {clock(report.bound_s)} needed ({report.bound_by})"
     )
-    for name, task in report.tasks.items():
+    for name, task in report.tasks.items() if tasks else ():
         if task.state != "done":
-            say(f"  {task.state} {name}: {task.error}")
+            say(f"  {task.state} {name}: {because(name, task.error)}")
     for check in report.checks:
         say(f"  check {'green' if check.ok else 'RED'}: {check.command} ({check.seconds:.1f} s)")
         if not check.ok:
@@ -188,8 +238,9 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome) -> None
     elif report.commit and report.commit != report.base:
         changed = len(repository.differences(repository.tree_of(report.base or ""), repository.tree_of(report.commit)))
         say(f"{changed} files changed on {report.line}")
-        follow = "retry" if report.state in ("partial", "failed") else "land"
-        say(f"  journeyman diff {report.run}    journeyman {follow} {report.run}")
+        red = any(not check.ok for check in report.checks)
+        verbs = ["diff", *([] if report.ok else ["retry"]), *([] if red else ["land"])]
+        say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
     if report.state == "interrupted" and report.run:
         say(f"  go on with: journeyman resume {report.run}")
 
@@ -213,12 +264,10 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome) -> None
 @click.option("--together", is_flag=True, help="All of them or none.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--max-failures", type=click.IntRange(1), metavar="N", help="Stop after so many failures.")
-@click.option("--report", "report_file", metavar="FILE", default="", help="The state of every file, a JSON line each.")
 @click.option("--format", "formats", multiple=True, metavar="CMD", help="Run once over the changed files at the end.")
 @click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Land several commits.")
 @click.option("--ignore-dirty", is_flag=True, help="Work on the committed versions of changed files.")
 @click.option("--check", "checks", multiple=True, metavar="CMD", help="Must be green on the result (repeatable).")
-@click.option("--size-cap", type=click.IntRange(1), default=1_000_000, metavar="BYTES", help="Skip larger files.")
 @click.option("--base", metavar="REV", default="HEAD", help="Start from this commit.")
 @click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
 def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **flags: Any) -> int:
@@ -232,8 +281,6 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
     if flags["specialist"] and flags["specialist"] not in {one.name for one in place.specialists}:
         names = ", ".join(one.name for one in place.specialists)
         raise BadInput(f"--specialist: there is no specialist {flags['specialist']!r}; there are: {names}")
-    if flags["report_file"] and not Path(flags["report_file"]).absolute().parent.is_dir():
-        raise BadInput(f"--report {flags['report_file']}: there is no such folder")
     parts = refactors.parts(flags["split_by"], place.repository, place.specialists) if flags["split_by"] else None
     made = refactors.batch(
         place.repository,
@@ -248,45 +295,23 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
         ok_exit=_codes(flags["ok_exit"]),
         together=flags["together"],
         max_failures=1 if flags["fail_fast"] else flags["max_failures"],
-        format=flags["formats"] or place.config.format,
-        checks=flags["checks"] or place.config.checks,
+        format=flags["formats"],
+        checks=flags["checks"],
         base=flags["base"],
         ignore_dirty=flags["ignore_dirty"],
         size_cap_bytes=flags["size_cap"],
-        setup=place.config.setup,
     )
+    options = _options(place, flags, dry_run, as_json, parts=parts, look_ahead=True)
     for note in made.notes:
         say(note)
     if not made.plan.tasks:
         return _nothing_to_do(made, flags["report_file"], as_json)
-    checked(made.plan, place.specialists, place.repository)
-    _agree(place, made.plan, flags)
-    options = _options(flags, dry_run, as_json, parts=parts, look_ahead=True)
-    outcome = trio.run(execute, made.plan, place.specialists, place.repository, options)
-    return _tell_files(place, made, outcome, flags["report_file"], as_json, dry_run)
-
-
-def _tell_files(
-    place: Place, made: refactors.Batch, outcome: Outcome, report_file: str, as_json: bool, dry_run: bool
-) -> int:
-    states = refactors.outcomes(made, outcome.report)
-    counts = refactors.totals(states)
-    more = [
-        name for name, task in outcome.report.tasks.items() if isinstance(task.result, dict) and task.result.get("more")
-    ]
-    if report_file:
-        refactors.write_report(report_file, states)
-    if counts["failed"] and outcome.exit_code == EXIT_OK:
-        outcome = attrs.evolve(outcome, exit_code=3)
-    code = _finish(place, outcome, as_json, dry_run, {"files": counts, "another_pass_would_change": len(more)})
-    if not as_json:
-        say(", ".join(f"{number} {name}" for name, number in counts.items()))
-        for path, one in states.items():
-            if one.state == "failed" or (one.state == "skipped" and len(states) <= 50):
-                say(f"  {one.state} {path}: {one.why}")
-        if more:
-            say(f"another pass would change more in {len(more)} files; give --passes fixpoint")
-    return code
+    plan = configured(made.plan, place.config)
+    checked(plan, place.specialists, place.repository)
+    _agree(place, plan, flags)
+    outcome = trio.run(execute, plan, place.specialists, place.repository, options)
+    states = refactors.outcomes(made, outcome.report, place.repository)
+    return _finish(place, outcome, states, flags, as_json, dry_run, by_file=True)
 
 
 def _nothing_to_do(made: refactors.Batch, report_file: str, as_json: bool) -> int:
@@ -372,12 +397,16 @@ def _codes(text: str) -> tuple[int, ...]:
 
 
 def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> int:
-    past_runs.find(place.repository, which.get("resume") or which.get("retry") or "")
+    run = which.get("resume") or which.get("retry") or ""
+    past_runs.find(place.repository, run)
+    options = _options(place, flags, False, as_json)
 
     async def go() -> Outcome:
-        return await execute(None, place.specialists, place.repository, _options(flags, False, as_json), **which)
+        return await execute(None, place.specialists, place.repository, options, **which)
 
-    return _finish(place, trio.run(go), as_json, False)
+    outcome = trio.run(go)
+    tasks = [record.task for record in past_runs.load(place.repository, run).machine.records.values()]
+    return _finish(place, outcome, refactors.of_tasks(tasks, outcome.report, place.repository), flags, as_json)
 
 
 @cli.command()
@@ -426,9 +455,10 @@ def demo(repo: str, as_json: bool, keep: str, **flags: Any) -> int:
     place = Place.open(str(folder))
     plan = load(place, folder / "plan.toml")
     checked(plan, place.specialists, place.repository, "plan.toml")
-    options = attrs.evolve(_options(flags, False, as_json), land=True)
+    options = attrs.evolve(_options(place, flags, False, as_json), land=True)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
-    code = _finish(place, outcome, as_json, False)
+    states = refactors.of_tasks(plan.tasks, outcome.report, place.repository)
+    code = _finish(place, outcome, states, flags, as_json)
     if not as_json:
         say(f"\nlook at it: git -C {folder} show --stat")
     return code

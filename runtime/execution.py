@@ -5,9 +5,11 @@ Brings the runtime, the ways and a terminal together; decides nothing about task
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -20,27 +22,35 @@ from rich.text import Text
 
 from specialists import Ways, codemod_problem, known_languages
 from specialists.claude import credentials_problem
+from specialists.command import SIZE_CAP_BYTES
 
 from . import preparation
+from .checks import words_of
 from .core.estimate import Estimator
+from .core.events import Finished
+from .core.plan import Problem, called
+from .core.record import BACKOFF, CLAIMING, READY, WAITING
 from .core.task import Plan, Specialist, Task
 from .engine import Runtime
-from .errors import BadInput, BadPlan
+from .errors import BadInput, BadPlan, RepositoryRefused
 from .git import Repository
 from .handles import Notice
 from .progress import Progress
-from .report import RunReport
+from .report import RunReport, failed_files, failures_in
 from .runs import landing_message
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RED, EXIT_PAUSED, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
 _TERM_GRACE_S = 30.0
 _FRAMES_A_SECOND = 8
+_SHELL = frozenset({"&&", "||", "|", ";", "&", ">", ">>", "<", "2>", "2>&1"})
+_NOT_STARTED = frozenset({WAITING, CLAIMING, READY, BACKOFF})
 
 
 @attrs.frozen
 class Options:
-    """How a run is run and shown. `jobs` worker processes; `instances` caps every specialist."""
+    """How a run is run and shown. `jobs` worker processes; `instances` caps every specialist, `max_instances` all together; larger
+    files than `size_cap_bytes` are skipped."""
 
     instances: int | None = None
     max_instances: int = 20
@@ -57,6 +67,7 @@ class Options:
     look_ahead: bool = False
     budget_usd: float | None = None
     budget_tokens: int | None = None
+    size_cap_bytes: int = SIZE_CAP_BYTES
 
 
 @attrs.frozen
@@ -67,7 +78,7 @@ class Outcome:
     exit_code: int
     landed: tuple[str, ...] = ()
     culprit: str | None = None
-    refused: str = ""  # why it could not be landed
+    refused: str = ""  # why it was to be landed and was not
 
 
 def capped(specialists: Sequence[Specialist], instances: int | None) -> list[Specialist]:
@@ -92,7 +103,6 @@ def checked(
     be run: `spends`) of a key that Claude would need."""
     named = {one.name: one for one in specialists}
     problems: list[str] = []
-    where = f"{origin}: " if origin else ""
     prepared: preparation.Prepared | None = None
     try:
         prepared = preparation.prepare(
@@ -106,16 +116,54 @@ def checked(
         )
     except BadPlan as error:
         problems = list(error.problems)
-    talking = for_claude(plan, specialists)
-    if talking and spends:
-        problem = credentials_problem()
-        if problem is not None:
-            problems.append(
-                f"{where}task {talking[0].id!r} names no way (rewrite, codemod or exec), so it is for Claude, and {problem}"
-            )
+    problems += [problem.told(origin) for problem in lacking(plan, specialists, spends=spends)]
     if problems or prepared is None:
         raise BadPlan(problems)
     return prepared
+
+
+def lacking(plan: Plan, specialists: Sequence[Specialist], *, spends: bool = True) -> Iterator[Problem]:
+    """What a plan needs and is not here: programs, and (when it is going to be run: `spends`) the key that Claude would need."""
+    named = {one.name: one for one in specialists}
+    commands = [("checks", one) for one in plan.checks] + [("format", one) for one in plan.format]
+    commands += [("setup", plan.setup)]
+    for name in dict.fromkeys(task.specialist for task in plan.tasks):
+        if name in named:
+            commands += [(f"checks of specialist {name!r}", command) for command in named[name].checks]
+    for field, command in commands:
+        if not isinstance(command, str) or not command.strip() or "\0" in command:
+            continue  # `core.plan` tells of it
+        try:
+            words = words_of(command)
+            wrong = _for_a_shell(command, words) or _no_program(words)
+        except BadInput as error:
+            wrong = str(error)
+        if wrong:
+            yield Problem(field, wrong)
+    for at, task in enumerate(plan.tasks):
+        sound = task.exec and all(isinstance(word, str) for word in task.exec) and task.exec[0].strip("\0 ")
+        wrong = _no_program(task.exec) if task.exec and sound else None
+        if wrong:
+            yield Problem("exec", wrong, at, called(task.id, at))
+    talking = for_claude(plan, specialists) if spends else []
+    problem = credentials_problem() if talking else None
+    if problem is not None:
+        at = plan.tasks.index(talking[0])
+        text = f"it names no way (rewrite, codemod or exec), so it is for Claude, and {problem}"
+        yield Problem("", text, at, called(talking[0].id, at))
+
+
+def _no_program(words: Sequence[str]) -> str | None:
+    if words and words[0] != "{python}" and "/" not in words[0] and shutil.which(words[0]) is None:
+        return f"there is no program {words[0]!r} on the PATH"
+    return None
+
+
+def _for_a_shell(command: str, words: Sequence[str]) -> str | None:
+    operator = next((word for word in words if word in _SHELL), None)
+    if operator is None:
+        return None
+    return f"{command!r} runs without a shell, which would be needed for {operator!r}; write: sh -c '...'"
 
 
 async def execute(
@@ -129,7 +177,12 @@ async def execute(
     edits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Outcome:
     """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts."""
-    ways = Ways(options.jobs, str(repository.work_tree), look_ahead=options.look_ahead)
+    ways = Ways(
+        options.jobs,
+        str(repository.work_tree),
+        size_cap_bytes=options.size_cap_bytes,
+        look_ahead=options.look_ahead,
+    )
     crew = capped(ways.equip(specialists), options.instances)
     ceiling = max(options.max_instances, options.instances or 0)
     stop = trio.CancelScope()
@@ -147,6 +200,7 @@ async def execute(
             async with runtime, trio.open_nursery() as nursery:
                 nursery.start_soon(_obey_signals, runtime, stop)
                 nursery.start_soon(_show, runtime, options)
+                nursery.start_soon(_count_failures, runtime)
                 if options.events:
                     nursery.start_soon(_record, runtime, options.events)
                 if resume:
@@ -156,7 +210,7 @@ async def execute(
                 else:
                     assert plan is not None
                     report = await runtime.run(plan)
-                outcome = await _conclude(runtime, plan, report, options)
+                outcome = await _conclude(runtime, report, options)
                 await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
     if outcome is None:  # told twice to stop, or once and the time was up
@@ -165,36 +219,44 @@ async def execute(
     return outcome
 
 
-async def _conclude(runtime: Runtime, plan: Plan | None, report: RunReport, options: Options) -> Outcome:
+async def _conclude(runtime: Runtime, report: RunReport, options: Options) -> Outcome:
     culprit = None
-    if options.bisect and plan is not None and any(not check.ok for check in report.checks):
-        culprit = await runtime.bisect(plan, drop=options.drop)
+    if options.bisect and any(not check.ok for check in report.checks):
+        culprit = await runtime.bisect(preparation.rules_back(runtime.machine.opened), drop=options.drop)
         report = runtime.report()
     code = exit_code(report)
-    if not options.land or code != EXIT_OK or report.commit == report.base:
+    if not options.land or code == EXIT_INTERRUPTED:
         return Outcome(report, code, culprit=culprit)
-    commits = await runtime.land(
-        options.message or landing_message(runtime.machine), keep_commits=options.keep_commits, parts=options.parts
-    )
+    if code != EXIT_OK:
+        why = "a check is red" if code == EXIT_RED else "not everything is done"
+        return Outcome(report, code, culprit=culprit, refused=why)
+    if report.commit == report.base:
+        return Outcome(report, code, culprit=culprit, refused="it changed nothing")
+    try:
+        commits = await runtime.land(
+            options.message or landing_message(runtime.machine), keep_commits=options.keep_commits, parts=options.parts
+        )
+    except RepositoryRefused as error:
+        return Outcome(report, EXIT_REFUSED, culprit=culprit, refused=str(error))
     return Outcome(runtime.report(), code, commits, culprit)
 
 
 def exit_code(report: RunReport) -> int:
-    """The command's exit code for a run, as the README's table has it."""
+    """The command's exit code for a run, as the README's table has it; a file that failed in a batch that went on counts."""
     if report.state == "interrupted":
         return EXIT_INTERRUPTED
     if report.state == "paused":
         return EXIT_PAUSED
     if any(not check.ok for check in report.checks):
         return EXIT_RED
-    return EXIT_OK if report.ok else EXIT_FAILED
+    return EXIT_OK if report.ok and not failed_files(report) else EXIT_FAILED
 
 
 def document(report: RunReport) -> dict[str, Any]:
     """A run as the JSON that scripts rely on."""
     return {
         "run": report.run,
-        "ok": report.ok,
+        "ok": report.ok and not failed_files(report),
         "state": report.state,
         "base": report.base,
         "commit": report.commit,
@@ -248,6 +310,23 @@ async def _obey_signals(runtime: Runtime, stop: trio.CancelScope) -> None:
             else:
                 print("stopping: what runs may end; Ctrl-C again to stop now", file=sys.stderr)
             runtime.drain()
+
+
+async def _count_failures(runtime: Runtime) -> None:
+    """Hold `max_failures` against files too: those that failed in batches that went on. What runs may end."""
+    failed = 0
+
+    def take(notice: Notice) -> None:
+        nonlocal failed
+        limit = runtime.machine.opened.plan.get("max_failures")
+        if limit is None or not isinstance(notice.event, Finished):
+            return
+        before, failed = failed, failed + len(failures_in(notice.event.result))
+        if before < limit <= failed:
+            for task in [record.task.id for record in runtime.machine.records.values() if record.state in _NOT_STARTED]:
+                runtime.cancel(task, f"stopped after {failed} files failed, the last in `{notice.event.task}`")
+
+    await _follow(runtime, take)
 
 
 async def _record(runtime: Runtime, where: str) -> None:
@@ -332,7 +411,14 @@ def _colored(lines: Sequence[str]) -> Text:
     return text
 
 
-def events_writable(where: str) -> None:
-    """Raises BadInput when the events file could not be written, before anything starts."""
-    if where and not Path(where).absolute().parent.is_dir():
-        raise BadInput(f"--events {where}: there is no such folder")
+def writable(flag: str, where: str) -> None:
+    """Raises BadInput when a file that a flag names could not be written, before anything starts."""
+    if not where:
+        return
+    place = Path(where).absolute()
+    if not place.parent.is_dir():
+        raise BadInput(f"{flag} {where}: there is no such folder")
+    if place.is_dir():
+        raise BadInput(f"{flag} {where}: it is a folder, not a file")
+    if not os.access(place if place.exists() else place.parent, os.W_OK):
+        raise BadInput(f"{flag} {where}: it cannot be written")

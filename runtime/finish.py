@@ -5,19 +5,37 @@ Knows the line and worktrees; takes no part in scheduling. Everything it does to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import attrs
 import trio
 
 from .attempts import Attempts
 from .checks import CHECK_TIMEOUT_S, run_checks, run_command, words_of
+from .core.changes import path_bytes
 from .core.events import Checked, Dropped, Event
 from .core.machine import Machine
 from .core.record import DONE
 from .core.task import Plan
-from .errors import BadInput
 from .report import CheckResult
+
+_ARGV_BYTES: Final = 1_000_000  # systems take two million, the environment counted
+
+
+def _argvs(files: Sequence[str]) -> Iterator[list[str]]:
+    """All of them at once, or in as few parts as an argv can take."""
+    part: list[str] = []
+    size = 0
+    for file in files:
+        size += len(path_bytes(file)) + 1
+        if part and size > _ARGV_BYTES:
+            yield part
+            part, size = [], len(path_bytes(file)) + 1
+        part.append(file)
+    if part:
+        yield part
 
 
 @attrs.define
@@ -31,34 +49,45 @@ class Finish:
         line = self.attempts.line
         assert line is not None
         if plan.format and line.tip != line.base:
-            await self._format(plan.format)
-        if plan.checks and (machine.checked is None or machine.checked.commit != line.tip):
-            results = await self._checks_at(plan.checks, line.tip)
+            red = await self._format(plan.format)
+            if red is not None:  # then nothing is worth checking, and nothing lands
+                post(Checked(line.tip, (attrs.asdict(red),)))
+                return
+        checks = self._checks(plan, machine)
+        if checks and (machine.checked is None or machine.checked.commit != line.tip):
+            results = await self._checks_at(checks, line.tip)
             post(Checked(line.tip, tuple(attrs.asdict(one) for one in results)))
+
+    def _checks(self, plan: Plan, machine: Machine) -> list[str]:
+        """The plan's checks, then those that belong to the work of the specialists that took part."""
+        names = dict.fromkeys(record.task.specialist for record in machine.records.values())
+        return list(
+            dict.fromkeys((*plan.checks, *(one for name in names for one in self.attempts.specialists[name].checks)))
+        )
 
     async def _checks_at(self, commands: Sequence[str], commit: str) -> list[CheckResult]:
         async with self.attempts.pool.lease(commit) as lease:
             return await run_checks(commands, lease.folder)
 
-    async def _format(self, commands: Sequence[str]) -> None:
+    async def _format(self, commands: Sequence[str]) -> CheckResult | None:
+        """Run the commands over the changed files; the result of the one that failed, told like a red check."""
         line = self.attempts.line
         assert line is not None
         changed = [change.path for change in line.changes() if change.oid is not None]
         async with self.attempts.pool.lease(line.tip) as lease:
-            for command in commands:
+            for command, files in ((command, files) for command in commands for files in _argvs(changed)):
                 words = words_of(command)
-                if "{files}" in words:
-                    at = words.index("{files}")
-                    words[at : at + 1] = changed
-                else:
-                    words += changed
+                at = words.index("{files}") if "{files}" in words else len(words)
+                words[at : at + 1] = [os.fsdecode(path_bytes(file)) for file in files]
+                began = trio.current_time()
                 code, said = await run_command(words, lease.folder, CHECK_TIMEOUT_S)
                 if code != 0:
-                    tail = said.decode("utf-8", "replace").strip()[-500:]
-                    raise BadInput(f"format: `{command}` ended with exit code {code}: {tail}")
+                    seconds = round(trio.current_time() - began, 3)
+                    return CheckResult(command, False, seconds, code, said.decode("utf-8", "replace"))
             changeset = await trio.to_thread.run_sync(lease.changeset)
         wanted = [change for change in changeset.changes if change.path in changed]
         await trio.to_thread.run_sync(lambda: line.add(wanted, "Format the changed files"))
+        return None
 
     # --- bisection ---------------------------------------------------------------------------------------------
 
@@ -85,7 +114,7 @@ class Finish:
             if answer.error:
                 return first
             post(Dropped(culprit, red["command"], tuple(tasks), answer.commit))
-            results = await self._checks_at(plan.checks, line.tip)
+            results = await self._checks_at(self._checks(plan, machine), line.tip)
             post(Checked(line.tip, tuple(attrs.asdict(one) for one in results)))
         return first
 

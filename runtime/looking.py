@@ -35,7 +35,7 @@ from .terminal import Place, common, load, put, say
 def plan(plan_file: str, repo: str, as_json: bool) -> int:
     """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
     place = Place.open(repo)
-    loaded = load(place, plan_file)
+    loaded = load(place, plan_file, spends=False)
     prepared = checked(loaded, place.specialists, place.repository, plan_file, spends=False)
     cost = foretell.cost(loaded, place.specialists, place.repository)
     estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}

@@ -14,6 +14,8 @@ from .core import events as ev
 from .handles import Notice
 
 _BAR = 30
+_LINE_EACH = 100  # tasks; a log of more has a line for every so many, about _LINES in all
+_LINES = 25
 
 
 @attrs.define
@@ -67,7 +69,7 @@ class Progress:
             self.waiting_again.add(item.task)
             return f"{item.task}: attempt {item.attempt} failed, again in {item.delay_s:.1f} s: {item.error}"
         elif isinstance(item, cmd.Settled):
-            return self._settled(item)
+            return self._settled(item, notice.at_s)
         elif isinstance(item, ev.Checked):
             self.checks = tuple((one["command"], one["ok"], one["seconds"]) for one in item.results)
             return "; ".join(
@@ -97,13 +99,16 @@ class Progress:
         if instance is not None and instance in self.lanes:
             self.lanes[instance] = Lane(instance)
 
-    def _settled(self, item: cmd.Settled) -> str | None:
+    def _settled(self, item: cmd.Settled, at_s: float) -> str | None:
         self.states[item.task] = item.state
         self.waiting_again.discard(item.task)
         self._ended(item.task)
-        if item.state == "done":
-            return f"{item.task} done" if len(self.estimates) <= 100 else None
-        return f"{item.task} {item.state}: {item.error}"
+        if item.state != "done":
+            return f"{item.task} {item.state}: {because(item.task, item.error)}"
+        if len(self.estimates) <= _LINE_EACH:
+            return f"{item.task} done"
+        step = -(-len(self.estimates) // _LINES)
+        return self.say(at_s) if len(self.states) % step == 0 else None
 
     # --- showing -----------------------------------------------------------------------------------------------
 
@@ -167,6 +172,11 @@ class Progress:
         if lane.stolen_from:
             text += f" (from {lane.stolen_from})"
         return text + (f"  {words}" if words and words != lane.task else "")
+
+
+def because(task: str, error: str | None) -> str:
+    """Why a task is not done, for a line that has named it: a task that is called like its one file is not named twice."""
+    return (error or "").removeprefix(f"{task}: ")
 
 
 def clock(seconds: float) -> str:

@@ -6,16 +6,16 @@ Builds a plan from paths and tells the outcome; running it is `execution`'s. Eve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from specialists import by_path
 from specialists.command import SIZE_CAP_BYTES
 from specialists.edits import needles
-from specialists.outcome import FileOutcome
+from specialists.outcome import FileOutcome, State, told_files
 from specialists.ways import prefilter
 
 from . import claims
@@ -106,8 +106,6 @@ def batch(
     base: str = "HEAD",
     ignore_dirty: bool = False,
     size_cap_bytes: int = SIZE_CAP_BYTES,
-    on_failure: Any = "isolate",
-    setup: str = "",
 ) -> Batch:
     """The plan of a refactor. `size` is files a task (None: one, or for a program that takes `{files}` as many as suit).
 
@@ -159,8 +157,6 @@ def batch(
         together=together,
         max_failures=max_failures,
         format=format,
-        on_failure=on_failure,
-        setup=setup,
     )
     return Batch(plan, files, settled, tuple(notes))
 
@@ -181,6 +177,9 @@ def _dirty(repository: Repository, files: Sequence[str], ignore: bool) -> list[s
 def _without_task(
     repository: Repository, commit: str, path: str, wanted: Sequence[bytes], cap: int, in_memory: bool
 ) -> FileOutcome | None:
+    problem = claims.problem_with(path)
+    if problem:
+        return FileOutcome("skipped", f"a task cannot claim its name: {problem}")
     entry = repository.lookup(repository.tree_of(commit), path)
     assert entry is not None
     if entry[0] in (MODE_LINK, MODE_SUBMODULE):
@@ -207,23 +206,40 @@ def _task_id(specialist: str, files: Sequence[str], number: int) -> str:
 # --- what became of the files ----------------------------------------------------------------------------------
 
 
-def outcomes(made: Batch, report: RunReport) -> dict[str, FileOutcome]:
+def outcomes(made: Batch, report: RunReport, repository: Repository) -> dict[str, FileOutcome]:
     """The one state of every input file."""
-    found = dict(made.settled)
-    for task in made.plan.tasks:
+    found = {**made.settled, **of_tasks(made.plan.tasks, report, repository, frozenset(made.files))}
+    return {path: found[path] for path in made.files}
+
+
+def of_tasks(
+    tasks: Iterable[Task], report: RunReport, repository: Repository, names: Collection[str] = ()
+) -> dict[str, FileOutcome]:
+    """The state of every file that the tasks write by name, tell of, or have a commit for. `names` are names even if they look like
+    patterns."""
+    found: dict[str, FileOutcome] = {}
+    for task in tasks:
         ended = report.tasks[task.id]
-        told: Mapping[str, Any] = ended.result.get("files", {}) if isinstance(ended.result, dict) else {}
-        for path in task.writes:
+        told = told_files(ended.result)
+        if ended.state == "done" and ended.commit is not None and not told:  # a handler that does not tell
+            told = dict.fromkeys(_changed_by(repository, ended.commit), FileOutcome("changed"))
+        mine = [one for one in task.writes if one in names or not (one.endswith("/") or claims.is_glob(one))]
+        for path in dict.fromkeys((*mine, *told)):
             if ended.state == "done" or path in told:
-                row = told.get(path, {"state": "unchanged"})
-                outcome = FileOutcome(row["state"], row.get("why", ""))
+                outcome = told.get(path, FileOutcome("unchanged"))
             else:
-                state: Any = "failed" if ended.state == "failed" else "skipped"
+                state: State = "failed" if ended.state == "failed" else "skipped"
                 outcome = FileOutcome(state, ended.error or ended.state)
             if outcome.state == "changed" and ended.state != "done":
                 outcome = FileOutcome("failed", ended.error or ended.state)
             found[path] = outcome
-    return {path: found[path] for path in made.files}
+    return found
+
+
+def _changed_by(repository: Repository, commit: str) -> list[str]:
+    parent = repository.commit_parts(commit)[1][0]
+    changes = repository.differences(repository.tree_of(parent), repository.tree_of(commit))
+    return [change.path for change in changes]
 
 
 def totals(states: Mapping[str, FileOutcome]) -> dict[str, int]:

@@ -7,6 +7,7 @@ claimed path makes sequential.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal
@@ -133,6 +134,19 @@ class RunReport:
         return max(self.checks, key=lambda check: check.seconds).command if self.checks else None
 
 
+def failures_in(result: Any) -> dict[str, str]:
+    """{path: why} of the files that a task's result says have failed; the ways tell of each file."""
+    files = result.get("files") if isinstance(result, dict) else None
+    rows = files.items() if isinstance(files, dict) else ()
+    return {path: row.get("why", "") for path, row in rows if isinstance(row, dict) and row.get("state") == "failed"}
+
+
+def failed_files(report: RunReport) -> dict[str, str]:
+    """{path: why} of the files that failed in tasks that are done all the same: a batch goes on without them."""
+    done = (task for task in report.tasks.values() if task.state == DONE)
+    return {path: why for task in done for path, why in failures_in(task.result).items()}
+
+
 def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -> tuple[float, BoundBy]:
     """(seconds, what binds) from the attempts as they went, all or those of `records`; 0 when nothing ended."""
     ended = {
@@ -199,12 +213,14 @@ def _by_path(machine: Machine, ended: Ended) -> float:
 
 
 def _by_claims(ended: Ended) -> float:
-    held: dict[str, float] = {}
+    held: dict[str, list[float]] = {}
     for record, seconds in ended.values():
         if record.keys is not None:
             for path in record.keys.writes:
-                held[path] = held.get(path, 0.0) + seconds
-    return max(held.values(), default=0.0)
+                held.setdefault(path, []).append(seconds)
+    return max(
+        (math.fsum(turns) for turns in held.values() if len(turns) > 1), default=0.0
+    )  # alone, nobody waits for it
 
 
 def outcome(states: Collection[str], checks_ok: bool) -> str:

@@ -17,13 +17,13 @@ import trio
 
 from .core.events import CancelRequested, Closed, Event, Landed, Resumed
 from .core.machine import Machine
-from .core.record import FINAL
+from .core.record import DONE, FINAL
 from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
 from .line import REFS, Line, runs_with_refs
 from .record_codec import decode, encode
-from .report import RunReport, build
+from .report import RunReport, build, failed_files
 from .worktrees import collect
 
 _CANCEL_WAIT_S = 30.0
@@ -140,6 +140,10 @@ async def land(
     red = [one["command"] for one in past.machine.checked.results if not one["ok"]] if past.machine.checked else []
     if red:
         raise ChecksRed(f"run {run} is not landed: the check is red: {'; '.join(red)}")
+    missing = _undone(past) if past.machine.opened.plan.get("together") else []
+    if missing:
+        listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise NotTogether(f"run {run} lands all of it or nothing (--together), and these are not done: {listed}")
     line = past.line()
     subject = message or landing_message(past.machine)
     commits = await trio.to_thread.run_sync(lambda: line.land(subject, keep_commits=keep_commits, parts=parts))
@@ -151,6 +155,17 @@ class ChecksRed(RepositoryRefused):
     """A check is red, so nothing lands."""
 
     exit_code = 4
+
+
+class NotTogether(RepositoryRefused):
+    """The run was to land all together, and a part of it is missing."""
+
+    exit_code = 3
+
+
+def _undone(past: Past) -> list[str]:
+    tasks = [name for name, record in past.machine.records.items() if record.state != DONE]
+    return tasks + sorted(failed_files(past.report()))
 
 
 def landing_message(machine: Machine) -> str:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,10 @@ from . import crew as crews
 from .claims import problem_with
 from .config import Config, load_config
 from .core import plan as plans
+from .core.plan import Problem
 from .core.task import Plan, Specialist
+from .errors import BadInput
+from .execution import lacking
 from .git import Repository
 from .planfile import load as load_plan
 
@@ -71,17 +73,27 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
-def load(place: Place, plan_file: str | Path) -> Plan:
-    """A plan file, checked as a file and as a graph in one go, with what it leaves open from the configuration."""
+def load(place: Place, plan_file: str | Path, base: str = "", *, spends: bool = True) -> Plan:
+    """A plan file, checked as a file, as a graph and for what it needs in one go, with what it leaves open from the configuration.
+    `base` is used instead of its own; `spends`: it is going to be run."""
     root = str(place.repository.work_tree)
-    check = partial(
-        plans.problems,
-        specialists={one.name: one for one in place.specialists},
-        languages=known_languages(),
-        path_problem=problem_with,
-        codemod_problem=codemod_problem(root),
-    )
-    return configured(load_plan(plan_file, place.choose, check=check), place.config)
+
+    def check(plan: Plan) -> Iterator[Problem]:
+        yield from plans.problems(
+            plan,
+            {one.name: one for one in place.specialists},
+            languages=known_languages(),
+            path_problem=problem_with,
+            codemod_problem=codemod_problem(root),
+        )
+        yield from lacking(plan, place.specialists, spends=spends)
+        try:
+            place.repository.resolve(base or plan.base)
+        except BadInput as error:
+            yield Problem("base", str(error).removeprefix("base: "))
+
+    plan = load_plan(plan_file, place.choose, check=check)
+    return configured(attrs.evolve(plan, base=base) if base else plan, place.config)
 
 
 def configured(plan: Plan, config: Config) -> Plan:

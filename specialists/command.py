@@ -7,7 +7,7 @@ judged by its bytes, never by what the program says.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +17,12 @@ import attrs
 import trio
 
 from runtime.checks import run_command
-from runtime.core.changes import MODE_LINK, MODE_SUBMODULE
+from runtime.core.changes import MODE_LINK, MODE_SUBMODULE, path_bytes
 from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import GiveUp
 from runtime.workspace import Brief, Workspace
 
+from . import edits
 from .outcome import FileOutcome, settle
 
 BATCH_S: Final = 1.5  # what a batch should take
@@ -29,6 +30,7 @@ FIRST_BATCH: Final = 8
 _ARGV_BYTES: Final = 100_000
 SIZE_CAP_BYTES: Final = 1_000_000
 _TIMEOUT_S: Final = 3600.0
+_LOOK_AHEAD_S: Final = 2.0  # a longer pass is not made once more only to know
 
 
 @attrs.define
@@ -53,9 +55,11 @@ class Pace:
 
 @attrs.define
 class Command:
-    """Runs the argvs of tasks. `size_cap_bytes`: a larger file is skipped."""
+    """Runs the argvs of tasks. `size_cap_bytes`: a larger file is skipped. `look_ahead`: also find out whether another pass would
+    change more, where a pass is short."""
 
     size_cap_bytes: int = SIZE_CAP_BYTES
+    look_ahead: bool = False
     paces: dict[tuple[str, ...], Pace] = attrs.field(factory=dict)  # {argv: pace}
 
     async def work(self, brief: Brief, workspace: Workspace) -> dict[str, Any]:
@@ -65,36 +69,47 @@ class Command:
         if workspace.path is None:
             raise GiveUp("exec needs files on disk")
         outcomes: dict[str, FileOutcome] = {}
-        files = [path for path in brief.files if self._fits(path, workspace, outcomes)]
+        files = [path for path in brief.files if self._fits(brief, path, workspace, outcomes)]
         attempt = _Attempt(brief, workspace, workspace.path, [_own(word) for word in argv], outcomes)
-        if "{files}" in argv:
-            pace = self.paces.setdefault(argv, Pace())
-            await self._in_batches(attempt, files, pace)
-        elif any("{file}" in word for word in argv):
-            for number, path in enumerate(files, 1):
-                brief.progress(f"{argv[0]} {path} ({number} of {len(files)})")
-                await attempt.run([path], one_by_one=True)
-        else:
-            await attempt.run(files, whole=True)
-        more = await self._more_passes(attempt, argv, files) if brief.task.passes != 1 else {}
-        return settle(outcomes, **more)
+        if attempt.whole:
+            await attempt.run(files)
+            return settle(outcomes)
+        began = trio.current_time()
+        await self._pass(attempt, files)
+        took_s = trio.current_time() - began
+        for _ in range(1, MAX_PASSES if brief.task.passes == FIXPOINT else brief.task.passes):
+            again = [path for path in files if outcomes[path].state == "changed"]
+            before = {path: attempt.bytes_of(path) for path in again}
+            began = trio.current_time()
+            await self._pass(attempt, [path for path in again if before[path] is not None])
+            took_s = trio.current_time() - began
+            if all(attempt.bytes_of(path) == before[path] for path in again):
+                return settle(outcomes)
+        more = await self._another(attempt, files) if self.look_ahead and took_s < _LOOK_AHEAD_S else 0
+        return settle(outcomes, **({"more": more} if more else {}))
 
-    async def _more_passes(self, attempt: _Attempt, argv: Sequence[str], files: list[str]) -> dict[str, Any]:
-        limit = brief_passes(attempt.brief)
-        done = 1
-        while done < limit:
-            before = {path: attempt.digest(path) for path in files}
-            again = [path for path in files if attempt.outcomes[path].state == "changed"]
-            if not again:
-                break
-            for path in again:
-                await attempt.run([path], one_by_one="{files}" not in argv)
-            done += 1
-            if all(attempt.digest(path) == before[path] for path in files):
-                break
-        return {"passes": done}
+    async def _pass(self, attempt: _Attempt, files: list[str]) -> None:
+        """The program over all of the files, in batches where it takes many."""
+        argv = attempt.brief.task.exec
+        assert argv is not None
+        if attempt.in_batches:
+            await self._in_batches(attempt, files, self.paces.setdefault(argv, Pace()))
+            return
+        for number, path in enumerate(files, 1):
+            attempt.brief.progress(f"{argv[0]} {path} ({number} of {len(files)})")
+            await attempt.run([path])
 
-    def _fits(self, path: str, workspace: Workspace, outcomes: dict[str, FileOutcome]) -> bool:
+    async def _another(self, attempt: _Attempt, files: list[str]) -> int:
+        """How many files one more pass would change. They are put back as they were."""
+        changed = [path for path in files if attempt.outcomes[path].state == "changed"]
+        before = {path: data for path in changed if (data := attempt.bytes_of(path)) is not None}
+        outcomes = dict(attempt.outcomes)
+        attempt.originals.update(before)  # where a file goes back to that fails
+        await self._pass(attempt, list(before))
+        attempt.outcomes.update(outcomes)
+        return sum(attempt.restore(path, data) for path, data in before.items())
+
+    def _fits(self, brief: Brief, path: str, workspace: Workspace, outcomes: dict[str, FileOutcome]) -> bool:
         mode = workspace.mode(path)
         if mode in (MODE_LINK, MODE_SUBMODULE):
             outcomes[path] = FileOutcome("skipped", "a symbolic link or a submodule")
@@ -102,10 +117,14 @@ class Command:
             outcomes[path] = FileOutcome("skipped", "it is not there")
         else:
             assert workspace.path is not None
-            size = (workspace.path / path).stat().st_size
-            if size <= self.size_cap_bytes:
+            size = (workspace.path / _on_disk(path)).stat().st_size
+            wanted = brief.task.containing
+            if size > self.size_cap_bytes:
+                outcomes[path] = FileOutcome("skipped", f"{size} bytes; the cap is {self.size_cap_bytes}")
+            elif wanted and wanted.encode() not in workspace.read(path):
+                outcomes[path] = FileOutcome("unchanged", f"{wanted!r} is not in it")
+            else:
                 return True
-            outcomes[path] = FileOutcome("skipped", f"{size} bytes; the cap is {self.size_cap_bytes}")
         return False
 
     async def _in_batches(self, attempt: _Attempt, files: list[str], pace: Pace) -> None:
@@ -119,9 +138,9 @@ class Command:
             pace.learn(len(batch), trio.current_time() - began)
 
 
-def brief_passes(brief: Brief) -> int:
-    """How many passes a task may take."""
-    return MAX_PASSES if brief.task.passes == FIXPOINT else brief.task.passes
+def _on_disk(path: str) -> str:
+    """A path as the file system and an argv have it: a name that is no UTF-8 with its own bytes."""
+    return os.fsdecode(path_bytes(path))
 
 
 def _own(word: str) -> str:
@@ -133,7 +152,7 @@ def _cut(files: Sequence[str]) -> list[str]:
     taken: list[str] = []
     size = 0
     for path in files:
-        size += len(path.encode("utf-8", "surrogateescape")) + 1
+        size += len(path_bytes(path)) + 1
         if taken and size > _ARGV_BYTES:
             break
         taken.append(path)
@@ -149,54 +168,82 @@ class _Attempt:
     folder: Path
     argv: list[str]
     outcomes: dict[str, FileOutcome]
+    originals: dict[str, bytes] = attrs.field(factory=dict)  # {file: its bytes before the first pass}
 
-    def digest(self, path: str) -> bytes:
-        return hashlib.sha256(self.workspace.read(path)).digest() if self.workspace.exists(path) else b""
+    @property
+    def in_batches(self) -> bool:
+        """Whether the program takes many files at once."""
+        return "{files}" in self.argv
 
-    async def run(self, files: list[str], *, one_by_one: bool = False, whole: bool = False) -> None:
+    @property
+    def whole(self) -> bool:
+        """Whether it finds its files by itself."""
+        return not self.in_batches and not any("{file}" in word for word in self.argv)
+
+    def bytes_of(self, path: str) -> bytes | None:
+        """A file as it is now; None when it is gone."""
+        return self.workspace.read(path) if self.workspace.exists(path) else None
+
+    async def run(self, files: list[str]) -> None:
         """Run the program on files; halve them when it fails, until the one it fails on is alone."""
         before = {path: self.workspace.read(path) for path in files}
-        code, said = await run_command(self._words(files, whole), self.folder, _TIMEOUT_S)
+        for path, data in before.items():
+            self.originals.setdefault(path, data)
+        code, said = await run_command(self._words(files), self.folder, _TIMEOUT_S)
         if code is None and b"No such file" in said:
             raise GiveUp(f"there is no such program: {self.argv[0]}")
         if code in self.brief.task.ok_exit:
-            for path in files:
-                self._judge(path, before[path])
+            await self._judge(before)
             return
-        for path in files:
-            self._restore(path, before[path])
-        if whole:
-            raise GiveUp(self._why(code, said))
+        touched = [self.restore(path, data) for path, data in before.items()]
+        why = self._why(code, said)
+        if any(touched) and code is not None:
+            ok = ",".join(map(str, sorted({*self.brief.task.ok_exit, code})))
+            why += f" (what it changed is put back; where that code is no failure, say so: --ok-exit {ok})"
+        if self.whole:
+            raise GiveUp(why)
         if len(files) == 1:
-            self.outcomes[files[0]] = FileOutcome("failed", self._why(code, said))
+            self._fail(files[0], why)
             return
         middle = len(files) // 2
         await self.run(files[:middle])
         await self.run(files[middle:])
 
-    def _words(self, files: list[str], whole: bool) -> list[str]:
+    def _words(self, files: list[str]) -> list[str]:
         words: list[str] = []
         for word in self.argv:
             if word == "{files}":
-                words += files
-            elif "{file}" in word and not whole:
-                words.append(word.replace("{file}", files[0]))
+                words += map(_on_disk, files)
+            elif "{file}" in word:
+                words.append(word.replace("{file}", _on_disk(files[0])))
             else:
                 words.append(word)
         return words
 
-    def _judge(self, path: str, before: bytes) -> None:
-        known = self.outcomes.get(path)
-        if not self.workspace.exists(path):
-            self.outcomes[path] = FileOutcome("changed", "deleted")
-        elif self.workspace.read(path) != before:
-            self.outcomes[path] = FileOutcome("changed")
-        elif known is None:
-            self.outcomes[path] = FileOutcome("unchanged")
+    async def _judge(self, before: dict[str, bytes]) -> None:
+        """What each file became: by its bytes, and whether it parses as well as it did."""
+        after = {path: self.bytes_of(path) for path in before}
+        rows = [(path, data, new) for path, data in before.items() if (new := after[path]) is not None]
+        found = await trio.to_thread.run_sync(lambda: [edits.verdict(*row, edits.language_of(row[0])) for row in rows])
+        for (path, _, _), (state, why) in zip(rows, found, strict=True):
+            if state == "failed":
+                self._fail(path, why)
+            elif state == "changed" or path not in self.outcomes:
+                self.outcomes[path] = FileOutcome(state, why)
+        for path in before:
+            if after[path] is None:
+                self.outcomes[path] = FileOutcome("changed", "deleted")
 
-    def _restore(self, path: str, before: bytes) -> None:
-        if not self.workspace.exists(path) or self.workspace.read(path) != before:
-            (self.folder / path).write_bytes(before)
+    def _fail(self, path: str, why: str) -> None:
+        self.restore(path, self.originals[path])
+        self.outcomes[path] = FileOutcome("failed", why)
+
+    def restore(self, path: str, data: bytes) -> bool:
+        """Put a file back as it was; whether that was needed."""
+        if self.bytes_of(path) == data:
+            return False
+        (self.folder / _on_disk(path)).write_bytes(data)
+        return True
 
     def _why(self, code: int | None, said: bytes) -> str:
         lines = said.decode("utf-8", "replace").strip().splitlines()

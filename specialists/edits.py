@@ -25,6 +25,8 @@ from ast_grep_py import SgNode, SgRoot
 from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import BadInput
 
+from .outcome import State
+
 Edit = Callable[[bytes], bytes | None]
 """A file's bytes to its new ones; None means no change. Raises Skipped or Broken."""
 
@@ -114,6 +116,21 @@ def edit_problem(path: str, before: bytes, after: bytes, language: str | None) -
         return None
     worse = ", worse than before" if old.errors or old.missing else ""
     return f"does not parse as {language}{worse}: line {new.first_line}"
+
+
+def verdict(path: str, before: bytes, after: bytes, language: str | None) -> tuple[State, str]:
+    """(state, why) of a file that somebody else's program has had: a repair of a broken file counts, and breaking a sound one is a
+    failure. An unchanged file that is broken is told of: the program may have passed over it in silence."""
+    broken = parse_problem(path, before, language)
+    if after == before:
+        return ("unchanged", "") if broken is None else ("skipped", broken)
+    wrong = edit_problem(path, before, after, language)
+    if wrong is None:
+        return "changed", ""
+    return (
+        "failed",
+        f"{'the edit broke it, so' if broken is None else 'it was and is broken, and'} it is left as it was: {wrong}",
+    )
 
 
 def _python_problem(path: str, data: bytes) -> str | None:
@@ -364,7 +381,7 @@ def _libcst_edit(path: str, command: Any, arguments: Mapping[str, Any], root: st
 
 def apply(
     path: str, data: bytes, edit: Edit, language: str | None, passes: int, *, look_ahead: bool = False
-) -> tuple[str, str, bytes | None, bool]:
+) -> tuple[State, str, bytes | None, bool]:
     """(state, why, new bytes, whether another pass would change more) of one file.
 
     `passes` edits, or with `FIXPOINT` as many as change something, ten at most. `look_ahead` finds out about one more
@@ -379,16 +396,11 @@ def apply(
     except Exception as error:
         before = parse_problem(path, data, language)
         return "failed", before or f"{type(error).__name__}: {error}", None, False
-    if new == data:
-        broken = parse_problem(path, data, language)  # then a match may have been overlooked
-        return ("unchanged", "", None, False) if broken is None else ("skipped", broken, None, False)
-    before = parse_problem(path, data, language)
-    if before is not None:
-        return "failed", before, None, False
-    after = edit_problem(path, data, new, language)
-    if after is not None:
-        return "failed", f"the edit broke it, so it is left as it was: {after}", None, False
-    return "changed", "", new, more
+    state, why = verdict(path, data, new, language)
+    if state == "changed":  # by an edit of ours, which saw the whole file: it does not repair what it could not read
+        why = parse_problem(path, data, language) or ""
+        state = "failed" if why else "changed"
+    return (state, why, new, more) if state == "changed" else (state, why, None, False)
 
 
 def _passes(data: bytes, edit: Edit, passes: int, look_ahead: bool) -> tuple[bytes, bool]:

@@ -22,12 +22,24 @@ class FileOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
     why: str = ""
 
 
+class _Told(msgspec.Struct):
+    files: dict[str, FileOutcome]
+
+
 class FilesFailed(GiveUp):
     """No file of a task could be worked on; `result` has the state of each."""
 
     def __init__(self, message: str, result: Mapping[str, Any]) -> None:
         super().__init__(message)
         self.result = dict(result)
+
+
+def told_files(result: Any) -> dict[str, FileOutcome]:
+    """{path: outcome} as a task's result tells of its files; empty where it is another handler's and tells of none."""
+    try:
+        return msgspec.convert(result, _Told).files
+    except msgspec.ValidationError:
+        return {}
 
 
 def settle(files: Mapping[str, FileOutcome], **more: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Ways:
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers() if self.jobs is None else Workers(self.jobs)
-        self.command = Command(self.size_cap_bytes)
+        self.command = Command(self.size_cap_bytes, self.look_ahead)
         self.root = str(Path(self.root).absolute())
 
     async def __aenter__(self) -> Ways:
@@ -83,7 +83,6 @@ class Ways:
     # --- rewrite and codemod -----------------------------------------------------------------------------------
 
     async def _edit(self, brief: Brief, workspace: Workspace, kind: str) -> dict[str, Any]:
-        task = brief.task
         outcomes: dict[str, FileOutcome] = {}
         wanted = self._needles(brief)
         jobs: list[tuple[str, bytes]] = []
@@ -91,19 +90,17 @@ class Ways:
             data = self._candidate(path, workspace, wanted, outcomes)
             if data is not None:
                 jobs.append((path, data))
-        more = False
-        passes = 0
+        more = 0
         for at in range(0, len(jobs), _CHUNK):
             chunk = jobs[at : at + _CHUNK]
             brief.progress(chunk[0][0] if len(jobs) == 1 else f"{chunk[0][0]} and on, {len(jobs) - at} to go")
             answers = await self.workers.call(kind, self._way(brief, kind), chunk)
             for (path, _), (state, why, new, again) in zip(chunk, answers, strict=True):
                 outcomes[path] = FileOutcome(state, why)  # type: ignore[arg-type]  # the worker's words are these
-                more = more or again
+                more += again
                 if new is not None:
                     workspace.write(path, new)
-        passes = max(passes, task.passes)
-        return settle(outcomes, **({"more": True} if more else {}))
+        return settle(outcomes, **({"more": more} if more else {}))
 
     def _way(self, brief: Brief, kind: str) -> dict[str, Any]:
         task = brief.task

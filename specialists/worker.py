@@ -22,7 +22,7 @@ _COLLECT_EVERY = (
 
 def work(kind: str, way: dict[str, Any], files: list[tuple[str, bytes]]) -> list[tuple[str, str, bytes | None, bool]]:
     """Edit files; for each (state, why, new bytes, whether another pass would change more)."""
-    answers = []
+    answers: list[tuple[str, str, bytes | None, bool]] = []
     for path, data in files:
         if kind == "rewrite":
             edit = edits.rewriter(path, way["pattern"], way["replace"], way["language"])

@@ -215,6 +215,36 @@ def test_bad_input_has_one_clear_message(repo: Repo, words: list[str], code: int
     assert repo.git("for-each-ref", "refs/journeyman") == ""
 
 
+def test_all_that_is_wrong_with_a_plan_is_told_at_once(repo: Repo, tmp_path: Path) -> None:
+    """Mistakes of the file, of the graph, and what this machine or repository lacks: each with its line, nothing started."""
+    repo.commit(SOURCES)
+    plan = tmp_path / "bad.toml"
+    plan.write_text(
+        '[plan]\nbase = "nope"\nchecks = ["cd web && npm test", "no-such-program -q", "git \'x"]\nsetup = "no-such-setup"\n'
+        '[[task]]\nid = "a"\nspecialist = "service"\nexec = ["no-such-tool", "{file}"]\n'
+        '[[task]]\nid = "b"\nspecialist = "service"\ngoal = "x"\n'
+        '[[task]]\nid = "c"\nspecialist = "servic"\nestimate_s = nan\nafter = ["c"]\nexec = ["true"]\n'
+    )
+    done = journeyman("run", str(plan), "--json", cwd=repo.path)
+    assert done.code == 2
+    told = [line.removeprefix(str(plan)) for line in done.json["error"]["problems"]]
+    for part in (
+        ":2: plan: base: 'nope' is no commit",
+        ":3: plan: checks: 'cd web && npm test' runs without a shell",
+        ":3: plan: checks: there is no program 'no-such-program'",
+        ':3: plan: checks: command "git \'x": No closing quotation',
+        ":4: plan: setup: there is no program 'no-such-setup'",
+        ":8: task 'a': exec: there is no program 'no-such-tool'",
+        ":9: task 'b': it names no way",
+        ":15: task 'c': specialist: there is no specialist 'servic'; did you mean 'service'?",
+        ":16: task 'c': estimate_s: nan is not finite",
+        ":17: task 'c': after: it comes after itself",
+    ):
+        assert any(line.startswith(part) for line in told), (part, told)
+    assert len(told) == 10
+    assert repo.git("for-each-ref", "refs/journeyman") == ""
+
+
 def test_changed_targets_are_refused_unless_told(repo: Repo) -> None:
     """A target with uncommitted changes is refused (6) by name; with --ignore-dirty the committed version is used, and said."""
     repo.commit(SOURCES)
@@ -235,6 +265,55 @@ def test_together_lands_all_or_none(repo: Repo) -> None:
     assert done.code == 3
     assert done.json["files"]["failed"] == 1
     assert repo.git("rev-parse", "HEAD") == base
+
+
+def test_a_run_that_belongs_together_is_not_landed_in_part(repo: Repo) -> None:
+    """`land` refuses it (3) by the names of what is not done, a file that failed in a batch that went on included; told of it,
+    `run` and `refactor` end with 3, and nothing lands."""
+    base = repo.commit({**SOURCES, "src/bad.py": "def f(:\n    print(1)\n"})
+    words = ("refactor", *REWRITE, "src/**", "--together", "--land", "--batch", "10", "--json")
+    done = journeyman(*words, cwd=repo.path)
+    assert done.code == 3
+    assert not done.json["ok"]
+    assert [task["state"] for task in done.json["tasks"].values()] == ["done"]
+    assert done.json["files"]["failed"] == 1
+    assert done.json["refused"] == "not everything is done"
+    landed = journeyman("land", done.json["run"], cwd=repo.path)
+    assert landed.code == 3
+    assert "src/bad.py" in landed.err
+    assert repo.git("rev-parse", "HEAD") == base
+    without = journeyman("refactor", *REWRITE, "src/**", "--batch", "10", "--json", cwd=repo.path)
+    assert journeyman("land", without.json["run"], cwd=repo.path).code == 0
+
+
+def test_a_landing_that_is_refused_keeps_its_report(repo: Repo) -> None:
+    """`--land` over uncommitted work: exit 6, the reason, and the run to land later."""
+    repo.commit(SOURCES)
+    repo.write({"src/m1.py": "print('mine')\n"})
+    done = journeyman("refactor", *REWRITE, "src/**", "--ignore-dirty", "--land", "--json", cwd=repo.path)
+    assert done.code == 6
+    assert "src/m1.py" in done.json["refused"]
+    assert done.json["run"] == "r1"
+    assert done.json["landed"] == []
+    repo.git("checkout", "-q", "src/m1.py")
+    assert journeyman("land", "r1", cwd=repo.path).code == 0
+
+
+@pytest.mark.parametrize("flags", [("--fail-fast",), ("--max-failures", "2")])
+def test_failures_are_counted_by_file(repo: Repo, flags: tuple[str, ...]) -> None:
+    """`--fail-fast` and `--max-failures` stop at files that fail in batches that go on: what runs by then may end, nothing else
+    starts, and every file is accounted for."""
+    files = {f"d/{number:02}.py": "def f(:\n    print(1)\n" if number % 2 else "print(1)\n" for number in range(12)}
+    repo.commit(files)
+    words = ("refactor", *REWRITE, "d/**", "--batch", "2", "--sequential", "--json", *flags)
+    done = journeyman(*words, cwd=repo.path)
+    assert done.code == 3
+    counts = done.json["files"]
+    limit = 1 if flags == ("--fail-fast",) else 2
+    assert limit <= counts["failed"] == counts["changed"] <= limit + 1
+    assert counts["skipped"] == 12 - 2 * counts["failed"]
+    states = [task["state"] for task in done.json["tasks"].values()]
+    assert states.count("cancelled") == 6 - counts["failed"]
 
 
 def test_ctrl_c_drains_and_the_run_is_resumed(repo: Repo) -> None:

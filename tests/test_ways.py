@@ -223,6 +223,67 @@ async def test_a_command_is_judged_by_the_bytes_it_leaves(repo: Repo) -> None:
     assert repo.show(report.commit or "", "d/f6.txt") == b"good\ntouched"
 
 
+async def test_a_program_may_repair_a_file_but_not_break_one(repo: Repo) -> None:
+    """What a program leaves is parsed, before and after: a broken file it mends is changed, one it breaks or leaves broken is put
+    back and told of, and so is one that it passes over though it is broken."""
+    files = {
+        "sound.py": "print(1)\n", "broken.py": "def f(:\n    print(1)\n", "two.py": "print 1\n", "passed.py": "def g(:\n",
+        "odd.txt": "print(\n", "a.c": "EXTERN f(int a) attr((x));\nint b(void) { print(1); }\n",
+    }  # fmt: skip
+    script = (
+        "import sys, pathlib\nfor name in sys.argv[1:]:\n    p = pathlib.Path(name); t = p.read_text()\n"
+        "    p.write_text(t.replace('print(1)', 'log(1').replace('print 1', 'print(1)').replace('print(\\n', 'log(\\n'))\n"
+    )
+    repo.commit({**files, "tool.txt": script})
+    task = Task("t", "service", writes=tuple(files), exec=(sys.executable, "tool.txt", "{files}"))
+    report = await _run(repo, [task])
+    states = {path: (row["state"], row.get("why", "")) for path, row in report.tasks["t"].result["files"].items()}
+    assert {path: state for path, (state, _) in states.items()} == {
+        "sound.py": "failed", "broken.py": "failed", "two.py": "changed", "passed.py": "skipped", "odd.txt": "changed",
+        "a.c": "failed",
+    }  # fmt: skip
+    assert "broke it" in states["sound.py"][1]
+    assert "was and is broken" in states["broken.py"][1]
+    assert "does not parse" in states["passed.py"][1]
+    assert repo.show(report.commit or "", "sound.py") == b"print(1)\n"
+    assert repo.show(report.commit or "", "two.py") == b"print(1)\n"
+
+
+@pytest.mark.parametrize("files", ["{file}", "{files}"])
+async def test_a_commands_passes_go_on_until_nothing_changes(repo: Repo, files: str) -> None:
+    """One pass tells how many files another would change and changes none of them; `fixpoint` goes on, in batches too; a file that
+    fails in a later pass is put back to where it began."""
+    script = (
+        "import sys, pathlib\nfor name in sys.argv[1:]:\n    p = pathlib.Path(name); t = p.read_text()\n"
+        "    if t.startswith('ab'): sys.exit(1)\n    p.write_text(t.replace('a', '', 1))\n"
+    )
+    repo.commit({"x.txt": "aaa", "y.txt": "a", "z.txt": "aab", "n.txt": "", "tool": script})
+    for passes, contents, more, failed in ((1, ("aa", "", "ab"), 1, 0), (0, ("", "", "aab"), 0, 1)):
+        task = Task("t", "service", writes=("*.txt",), exec=(sys.executable, "tool", files), passes=passes)
+        async with (
+            Ways(2, str(repo.path), look_ahead=True) as ways,
+            Runtime(ways.equip(BUILTIN), repo=repo.path, backoff_s=0.01) as rt,
+        ):
+            report = await rt.run(Plan([task]))
+        result = report.tasks["t"].result
+        assert result.get("more", 0) == more
+        assert sum(row["state"] == "failed" for row in result["files"].values()) == failed
+        found = tuple(repo.show(report.commit or "", name).decode() for name in ("x.txt", "y.txt", "z.txt"))
+        assert found == contents
+
+
+async def test_a_command_obeys_containing_and_takes_any_name(repo: Repo) -> None:
+    """Files without the text are not given to it; a name that is not UTF-8 reaches it with its own bytes."""
+    name = os.fsdecode(b"by\xfftes.txt")
+    repo.commit({name: "yes\n", "b.txt": "no\n", "spa ce.txt": "yes\n"})
+    script = "import os, sys; [open(os.fsencode(one), 'a').write('touched') for one in sys.argv[1:]]"
+    task = Task("t", "service", writes=("*.txt",), exec=(sys.executable, "-c", script, "{files}"), containing="yes")
+    report = await _run(repo, [task])
+    states = sorted(row["state"] for row in report.tasks["t"].result["files"].values())
+    assert states == ["changed", "changed", "unchanged"]
+    assert repo.show(report.commit or "", name) == b"yes\ntouched"
+
+
 async def test_commands_that_stray_or_are_missing_fail(repo: Repo) -> None:
     """A program that writes outside the claims is refused with the paths; one that does not exist is named."""
     repo.commit({"a.txt": "a", "b.txt": "b"})
