@@ -173,10 +173,12 @@ class Budget:
     def limit(self, usd: Money | None, tokens: int | None) -> None:
         """Take another budget for the run; what is spent and reserved stays counted."""
         self.run = Allowance(usd, tokens)
+        self._tell()
 
     def allow(self, task: str, usd: Money | None, tokens: int | None) -> None:
         """Give one task a part of its own."""
         self._own[task] = Allowance(usd, tokens)
+        self._tell()
 
     @property
     def limited(self) -> bool:
@@ -228,6 +230,10 @@ class Budget:
             raise RuntimeError(f"the reservation of task {reservation.task!r} was settled or released before")
         reservation.open = False
         self._add(reservation.task, Balance(usd, tokens, -reservation.usd, -reservation.tokens))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Something changed: the first who waits looks again."""
         self._changed.set()
         self._changed = trio.Event()
 

@@ -219,16 +219,17 @@ class Call:
     ended: bool = False
 
     def began(self, headers: Mapping[str, str], *, input_tokens: int | None = None) -> None:
-        """The answer's headers are here: learn from them now, when they are fresh.
+        """The answer's headers are here: learn from them now, when they are fresh; a second time they are old, and not looked at.
 
-        `input_tokens` are the uncached ones with the cache writes, when the stream's first event has told them.
+        `input_tokens` are the uncached ones with the cache writes, as soon as the stream's first event has told them.
         """
-        if self.has_begun or self.ended:
+        if self.ended:
             return
-        self.has_begun = True
         if input_tokens is not None:
             self._lane.correct(self, "input_tokens", input_tokens)
-        self._lane.learn(read(headers), self)
+        if not self.has_begun:
+            self.has_begun = True
+            self._lane.learn(read(headers), self)
 
     def answered(self, headers: Mapping[str, str], *, input_tokens: int, output_tokens: int) -> None:
         """The call succeeded. `input_tokens` are the uncached ones with the cache writes; cache reads do not count.

@@ -190,6 +190,26 @@ async def test_waiting_ends_when_it_is_of_no_use(autojump_clock: trio.testing.Mo
     assert trio.current_time() == 5
 
 
+async def test_a_larger_budget_is_seen_by_those_who_wait(autojump_clock: trio.testing.MockClock) -> None:
+    """A budget that is raised for the run, or for the task, lets a waiting call go on at once."""
+    budget = Budget(1.0)
+    budget.allow("a", 0.9, None)
+    held = budget.reserve("a", 0.9, 0)
+
+    async def raise_them() -> None:
+        await trio.sleep(1)
+        budget.limit(5, None)
+        await trio.sleep(1)
+        budget.allow("a", 5, None)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raise_them)
+        (await budget.reserve_when_free("a", 0.5, 0)).release()
+    assert trio.current_time() == 2
+    held.release()
+    assert budget.spent.reserved_usd == 0
+
+
 # ---- usage
 
 

@@ -309,6 +309,17 @@ async def test_headers_are_believed_when_they_are_fresh(autojump_clock: trio.tes
     assert await _calls(gate, 1) == [0.0]
 
 
+async def test_the_prompts_true_size_counts_as_soon_as_it_is_told(autojump_clock: trio.testing.MockClock) -> None:
+    """The stream's first event has it: an estimate that was too high frees the rest for the next call while this one still runs."""
+    gate = Gate(Limits(input_tokens_per_min=1000))
+    async with gate.call(input_tokens=800, output_tokens=0) as call:
+        call.began({})
+        call.began({}, input_tokens=100)
+        assert await _calls(gate, 1, input_tokens=700) == [0.0]
+        call.answered({}, input_tokens=100, output_tokens=0)
+    assert gate.statistics().rate_wait_s == 0
+
+
 async def test_the_server_is_believed_when_there_is_more(autojump_clock: trio.testing.MockClock) -> None:
     """Counted too much, as a cancelled call is: the next answer's headers put it right."""
     gate = Gate(Limits(input_tokens_per_min=100_000))
