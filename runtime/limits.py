@@ -532,7 +532,7 @@ _QUOTA_WORDS: Final = re.compile(
     re.IGNORECASE,
 )
 _QUOTA_REQUEST_WORDS: Final = re.compile(  # stricter: what refuses a request may quote it
-    r"^your credit balance is too low|^you have reached your specified (workspace )?API usage limits|^you've hit your [\w ]*limit",
+    r"^your credit balance is too low|^you have reached your (specified )?(workspace )?API usage limits|^you've hit your [\w ]*limit",
     re.IGNORECASE,
 )
 _AGAIN: Final = frozenset({408, 409, 425})  # the request itself was sound; the SDK tries these again too
