@@ -1,6 +1,8 @@
 """Commands and checks: an argv in a folder, with an environment that no key gets into, a process group of its own and a limit.
 
-Knows processes; not what a command is for, nor where the folder came from.
+Knows processes; not what a command is for, nor where the folder came from. Each command leads a session of its own, with a watcher in
+its group that waits for the end of a pipe which only this process holds: when we die, however that happens, the pipe ends
+and the watcher kills the group. A process that outlived its attempt would write into the worktree of the next one.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +38,9 @@ _PASSED_ON: Final = (
     "TERM",
     "XDG_CACHE_HOME",
 )
+_WATCHED: Final = 'exec 3<&0; { read -r _ <&3; kill -9 0; } >/dev/null 2>&1 & exec "$@" </dev/null 3<&-'
+"""The watcher is forked before the command takes the shell's place, so there is no moment without it; process id and exit code
+are the command's own."""
 
 
 def child_environment() -> dict[str, str]:
@@ -54,12 +60,15 @@ def words_of(command: str) -> list[str]:
 
 async def run_command(words: Sequence[str], folder: Path, timeout_s: float) -> tuple[int | None, bytes]:
     """(exit code, the tail of its output); None when it took too long or could not be started. Its whole process group ends
-    with it."""
+    with it, and with us."""
+    missing = _missing(words[0], folder)
+    if missing:
+        return None, missing.encode()
     try:
         process = await trio.lowlevel.open_process(
-            list(words),
+            ["/bin/sh", "-c", _WATCHED, "sh", *words],
             cwd=folder,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -84,6 +93,16 @@ async def run_command(words: Sequence[str], folder: Path, timeout_s: float) -> t
     return code, bytes(said)
 
 
+def _missing(program: str, folder: Path) -> str:
+    """Why a program cannot be started, in the system's words; the shell that starts it would have its own."""
+    if "/" in program:
+        where = folder / program
+        if not where.exists():
+            return f"{program}: {os.strerror(2)}"
+        return "" if os.access(where, os.X_OK) and where.is_file() else f"{program}: {os.strerror(13)}"
+    return "" if shutil.which(program) else f"{program}: {os.strerror(2)}"
+
+
 async def _end_group(process: trio.Process) -> None:
     """SIGTERM to the whole group, then SIGKILL: nothing that a command left in the background outlives it."""
     with trio.CancelScope(shield=True):
@@ -94,6 +113,8 @@ async def _end_group(process: trio.Process) -> None:
                     await process.wait()
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        assert process.stdin is not None
+        await process.stdin.aclose()
 
 
 async def run_checks(commands: Sequence[str], folder: Path, timeout_s: float = CHECK_TIMEOUT_S) -> list[CheckResult]:

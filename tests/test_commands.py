@@ -1,0 +1,71 @@
+"""Commands: their words and exit codes are their own, and none outlives us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.checks import run_command
+
+LONG = "import os, sys, time; os.fork() and open(sys.argv[1], 'w').write('x'); time.sleep(60)"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["sh", "-c", "echo one; echo two >&2; exit 3"], 3, b"one\ntwo\n"),
+        (["cat"], 0, b""),
+        (["no-such-program"], None, b"no-such-program: No such file or directory"),
+        (["./no-such-file"], None, b"./no-such-file: No such file or directory"),
+        (["./plain.txt"], None, b"./plain.txt: Permission denied"),
+        (["sh", "-c", "kill -9 $$"], -9, b""),
+        (["printf", "%s|", "a b", "$HOME", "'"], 0, b"a b|$HOME|'|"),
+    ],
+)
+async def test_a_command_is_run_as_it_is(tmp_path: Path, words: list[str], code: int | None, said: bytes) -> None:
+    """Arguments arrive untouched, the exit code and the output are the command's, there is nothing to read, and a program that
+    is not there is named."""
+    (tmp_path / "plain.txt").write_text("x")
+    assert await run_command(words, tmp_path, 30) == (code, said)
+
+
+async def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:
+    """A background process of a command is gone when the command has ended."""
+    code, said = await run_command(["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], tmp_path, 30)
+    assert code == 0
+    assert _ends(int(said))
+
+
+def _ends(pid: int, tries: int = 500) -> bool:
+    """Whether a process is gone soon; one that only waits for its parent to ask is."""
+    for _ in range(tries):
+        said = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+        if not said.strip() or said.startswith("Z"):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_no_child_outlives_us(tmp_path: Path, number: signal.Signals) -> None:
+    """When the process that started a command is killed, the command is killed with all that it started."""
+    started = tmp_path / "started"
+    code = (
+        "import sys, trio\nfrom pathlib import Path\nfrom runtime.checks import run_command\n"
+        f"trio.run(run_command, [sys.executable, '-c', {LONG!r}, sys.argv[1]], Path('.'), 60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(started)], cwd=Path(__file__).parent.parent)
+    while not started.exists():
+        assert parent.poll() is None
+    found = subprocess.run(
+        ["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    children = [int(line.split()[0]) for line in found if str(started) in line and f" {parent.pid} " not in f" {line} "]
+    assert len(children) >= 2
+    os.kill(parent.pid, number)
+    parent.wait()
+    assert all(_ends(pid) for pid in children)
