@@ -100,8 +100,6 @@ def _space() -> Finding:
 
 
 def _journal(path: Path) -> Finding:
-    if not path.exists():
-        return Finding("journal", True, "none yet; the first run makes it")
     lock = Lock(path.with_suffix(".lock"))
     pid, run = lock.holder()
     try:
@@ -110,6 +108,8 @@ def _journal(path: Path) -> Finding:
         rows = reader.runs()
         readable = sum(1 for row in rows for _ in reader.records(row.name))
         reader.close()
+    except FileNotFoundError:
+        return Finding("journal", True, "none yet; the first run makes it")
     except JourneymanError as error:
         return Finding(
             "journal", False, f"{error}. Move it away to start afresh; the refs under refs/journeyman/ remain"

@@ -249,7 +249,6 @@ class Runtime:
         if not again:
             raise BadInput(f"run {run}: every task is done, there is nothing to try again")
         tasks = tuple(attrs.evolve(task, **(edits or {}).get(task.id, {})) for task in again)
-        self._group_count = len(self.machine.groups)
         self._post(Resumed(crashed=True))
         group = self._new_group()
         self._post(Retried(group, tasks))
@@ -280,12 +279,7 @@ class Runtime:
         return commits
 
     async def _go_on(self, plan: Plan) -> RunReport:
-        for name, group in self.machine.groups.items():
-            self._groups.setdefault(name, trio.Event())
-            if not group.left:
-                self._groups[name].set()
-        for name in list(self._groups):
-            await self._concluded(name)
+        await self._until_rest()
         return await self._wind_up(plan, None)
 
     async def _wind_up(self, plan: Plan, group: str | None) -> RunReport:
@@ -413,7 +407,12 @@ class Runtime:
         self._journal.reopen(run)
         self._recording = True
         self.run_id = run
-        self._group_count = len(self.machine.groups)
+        if not self.machine.submitted:
+            self._close_run("cancelled")
+            raise BadInput(
+                f"run {run} ended before its tasks were recorded; nothing of it was started: run the plan again"
+            )
+        self._take_groups()
         self._epoch = trio.current_time() - last
         missing = [name for name in self.machine.dispatch.crews if name not in self.specialists]
         if missing:
@@ -446,6 +445,14 @@ class Runtime:
     def _open_tasks(self) -> frozenset[str]:
         records = self.machine.records
         return frozenset(name for name, record in records.items() if record.state not in FINAL)
+
+    def _take_groups(self) -> None:
+        """The groups of a rebuilt machine, before it is told anything: one may conclude at once."""
+        self._group_count = len(self.machine.groups)
+        for name, group in self.machine.groups.items():
+            self._groups[name] = trio.Event()
+            if not group.left:
+                self._groups[name].set()
 
     def _new_group(self) -> str:
         self._group_count += 1

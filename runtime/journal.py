@@ -152,7 +152,10 @@ def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
         raise JournalDamaged(
             f"{path}: {error}. It is left as it is; `journeyman doctor` says what can be read"
         ) from error
-    if not kind and not tables and writes:
+    if not kind and not tables:
+        if not writes:  # whoever made the file died before anything was in it
+            connection.close()
+            raise FileNotFoundError(path)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(
             f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"

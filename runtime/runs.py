@@ -48,12 +48,13 @@ def journal_path(repository: Repository) -> Path:
 def entries(repository: Repository) -> list[RunEntry]:
     """All runs, oldest first. Raises JournalDamaged, JournalForeign."""
     path = journal_path(repository)
-    if not path.exists():
-        return []
     lock = Lock(path.with_suffix(".lock"))
     live = lock.holder()[1] if lock.held() else ""
-    with closing(Reader(path)) as reader:
-        return [_entry(row, live) for row in reader.runs()]
+    try:
+        with closing(Reader(path)) as reader:
+            return [_entry(row, live) for row in reader.runs()]
+    except FileNotFoundError:
+        return []
 
 
 def _entry(row: RunRow, live: str) -> RunEntry:

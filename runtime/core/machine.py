@@ -51,7 +51,8 @@ from .record import Record
 from .retry import RETRIED, delay_s
 
 CRASHES_ALLOWED = 3
-"""A task that was running when the process died this often is not started again."""
+"""A task that was running each time when the process died this often in a row, with no attempt's end in between, is not started
+again. A run that gets on between two deaths is one that somebody kills, not one that kills itself."""
 
 
 class Group:
@@ -91,6 +92,7 @@ class Machine:
         self.closed = ""
         self.submitted = 0  # tasks ever
         self.stale = 0  # results of attempts that were no longer wanted
+        self._got_on = False  # an attempt has ended since the process last died
         self._backoffs: list[tuple[float, int, Record]] = []  # sorted; (due, seq, record)
         self._asking: dict[str, str] = {}  # {running task id: the path it waits for}
         self._out: list[Command] = []
@@ -313,6 +315,7 @@ class Machine:
         record = self._current(event.task, event.attempt, st.RUNNING)
         if record is None:
             return
+        self._got_on = True
         instance = record.instance
         record.result = event.result
         assert instance is not None
@@ -346,6 +349,7 @@ class Machine:
         if record is None or record.attempt != event.attempt or record.state != expected:
             self.stale += 1
             return
+        self._got_on = True
         instance = record.instance
         if record.state == st.MERGING:
             self.merging -= 1
@@ -680,7 +684,7 @@ class Machine:
                 self.dispatch.remove(instance)
         self.dispatch.idle.clear()
         for record in lost:
-            record.crashes += 1
+            record.crashes = 1 if self._got_on else record.crashes + 1
             record.stolen_from = ""
             if record.cancelling:
                 self._settle(record, st.CANCELLED, record.cancelling)
@@ -691,6 +695,7 @@ class Machine:
                 record.last_attempt = max(record.last_attempt, record.attempt + 1)
                 self._release(record)
                 self._admit(record)
+        self._got_on = False
         self.dispatch.halted = False
 
     def _on_retried(self, event: Retried) -> None:
