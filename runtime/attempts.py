@@ -23,6 +23,7 @@ from .errors import ClaimViolation
 from .git import Repository
 from .line import Answer, Job, Line
 from .overlay import Overlay
+from .recovery import tidy
 from .report import CheckResult
 from .workspace import Brief, Workspace
 from .worktrees import Lease, Pool
@@ -62,6 +63,7 @@ class Attempts:
 
     async def begin(self, run: str, base: str) -> None:
         """Make the run's line, or find it as an earlier process left it."""
+        await trio.to_thread.run_sync(tidy, self.repository)
         self.line = await trio.to_thread.run_sync(Line, self.repository, run, base)
 
     # --- an attempt --------------------------------------------------------------------------------------------

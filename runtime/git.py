@@ -7,6 +7,7 @@ bytes: names that are not UTF-8 pass through unharmed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -20,14 +21,12 @@ import pygit2
 
 from .core.changes import Change, path_bytes, path_text
 from .errors import BadInput, RepositoryRefused
+from .objects import ObjectStore, flush
 
 Entry = tuple[int, bytes]
 """(mode, raw object id) of one name in a tree; mode 0o40000 is a folder."""
 
 _TREE: Final = 0o040000
-_BLOB_TYPE: Final = 3  # libgit2's numbers for object types
-_TREE_TYPE: Final = 2
-_COMMIT_TYPE: Final = 1
 _RAW_ENTRY: Final = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
 _LEAST_GIT: Final = (2, 38)
 _KEPT_ENVIRONMENT: Final = (
@@ -134,6 +133,7 @@ class Repository:
         self.git_dir = git_dir
         self.common_dir = common_dir
         self.objects = pygit2.Repository(str(git_dir))
+        self.store = ObjectStore(common_dir / "objects")
         self.tree = lru_cache(maxsize=8192)(self._parse_tree)
 
     @classmethod
@@ -208,17 +208,26 @@ class Repository:
         return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
     def move_ref(self, name: str, new: str, old: str | None) -> None:
-        """Compare and swap. Raises RepositoryRefused when the ref is not at `old` (None: when it exists)."""
+        """Compare and swap, durable when it returns. Raises RepositoryRefused when the ref is not at `old` (None: when it
+        exists)."""
+        self.store.flush()
         try:
-            if old is None:
-                self.objects.references.create(name, new, force=False)
-                return
-            reference = self.objects.lookup_reference(name)
-            if str(reference.target) != old:
-                raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
-            reference.set_target(new)
-        except (KeyError, ValueError, pygit2.GitError) as error:
+            self._move_ref(name, new, old)
+        except (KeyError, ValueError, OSError, pygit2.GitError) as error:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error
+        loose = self.common_dir / name
+        for place in (loose, loose.parent):
+            with contextlib.suppress(FileNotFoundError):  # it is packed, by somebody's `git pack-refs`
+                flush(place)
+
+    def _move_ref(self, name: str, new: str, old: str | None) -> None:
+        if old is None:
+            self.objects.references.create(name, new, force=False)
+            return
+        reference = self.objects.lookup_reference(name)
+        if str(reference.target) != old:
+            raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
+        reference.set_target(new)
 
     def delete_ref(self, name: str) -> None:
         """Remove a ref, if it is there."""
@@ -256,7 +265,7 @@ class Repository:
         signature = f"{name} <{address}> {when} {zone}"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
         lines += [f"author {signature}", f"committer {signature}", "", message.replace("\0", "").rstrip("\n") + "\n"]
-        return str(self.objects.write(_COMMIT_TYPE, "\n".join(lines).encode("utf-8", "replace")))
+        return self.store.write("commit", "\n".join(lines).encode("utf-8", "replace"))
 
     def identity(self) -> tuple[str, str]:
         """(name, address) of the user's configuration, or ours when it has none."""
@@ -321,7 +330,7 @@ class Repository:
 
     def write_blob(self, data: bytes) -> str:
         """Store bytes; returns the object id."""
-        return str(self.objects.write(_BLOB_TYPE, data))
+        return self.store.write("blob", data)
 
     def apply(self, tree: str, changes: Iterable[Change]) -> str:
         """The tree with the changes made; only the folders they touch are written anew. A file may become a folder and a folder
@@ -340,7 +349,7 @@ class Repository:
             parent, _, name = folder.rpartition(b"/")
             if folder:
                 below.setdefault(parent, {})[name] = written
-        return (written or self.objects.write(_TREE_TYPE, b"").raw).hex()
+        return written.hex() if written else self.store.write("tree", b"")
 
     def _folder_with(
         self, tree: str, folder: bytes, told: Mapping[bytes, Entry | None], below: Mapping[bytes, bytes | None]
@@ -369,7 +378,7 @@ class Repository:
         # Git sorts a folder as if its name ended in a slash.
         line = sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == _TREE else item[0])
         raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
-        return bytes(self.objects.write(_TREE_TYPE, raw).raw)
+        return bytes.fromhex(self.store.write("tree", raw))
 
     def _folder(self, tree: str, folder: bytes) -> Mapping[bytes, Entry]:
         """The entries of a folder in a tree; none when there is no such folder."""

@@ -642,6 +642,19 @@ class Pool:
             raise RepositoryRefused(f"setup: `{self.setup}` ended with exit code {code}: {tail}")
 
 
+def let_go(repository: Repository) -> None:
+    """Give free what a dead process held: half-made worktrees, and the marks of leases. Only for the holder of the journal."""
+    pool = Pool(repository)
+    records = list((repository.common_dir / "worktrees").glob(f"{pool.folder.name}-*"))
+    if not records:
+        return
+    pool.folder.mkdir(parents=True, exist_ok=True)
+    with pool._exclusively():
+        pool._remove_half_made()
+        for record in records:
+            (record / "locked").unlink(missing_ok=True)
+
+
 def collect(repository: Repository) -> list[Path]:
     """Remove all worktrees of a repository's pool; only for the holder of its journal. Returns what was removed."""
     folder = pool_folder(repository)

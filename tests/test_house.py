@@ -11,7 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("core", "errors"),
+    ("core", "errors", "failpoints"),
+    ("objects",),
     (
         "record_codec",
         "journal",
@@ -25,7 +26,7 @@ LAYERS = (
         "budget",
         "prices",
     ),
-    ("overlay", "worktrees", "line"),
+    ("overlay", "worktrees", "line", "recovery"),
     ("actor", "attempts", "finish", "preparation", "handles"),
     ("engine",),
     ("blocking", "aio", "planfile", "config", "progress", "trace", "runs", "doctor"),
