@@ -184,7 +184,9 @@ class Api:
     threads: Threads = attrs.field(init=False, factory=Threads)
     mistakes: list[Exception] = attrs.field(init=False, factory=list)
     _listener: trio.SocketListener | None = attrs.field(init=False, default=None)
+    _refusing: bool = attrs.field(init=False, default=False)
     _idle: set[trio.SocketStream] = attrs.field(init=False, factory=set)  # connections that wait for a request
+    _answering: dict[trio.SocketStream, Call] = attrs.field(init=False, factory=dict)  # the others
     _count: int = attrs.field(init=False, default=0)  # POST /v1/messages so far
     _came: int = attrs.field(init=False, default=0)  # all requests so far
 
@@ -215,9 +217,13 @@ class Api:
         """Connections are refused in here, and those that wait for a request are closed. What is being answered goes on."""
         assert self._listener is not None
         await trio.aclose_forcefully(self._listener)
-        for stream in list(self._idle):
-            await trio.aclose_forcefully(stream)
+        self._refusing = True
+        for stream in self._idle:
+            stream.socket.close()
+        while any(call.ended_s is not None for call in self._answering.values()):
+            await trio.lowlevel.checkpoint()  # the client may have its answer before we are through with it
         yield
+        self._refusing = False
         await self.listen()
 
     async def _connection(self, stream: trio.SocketStream) -> None:
@@ -228,17 +234,18 @@ class Api:
                 self._idle.add(stream)
                 asked = await self._receive(http, stream)
                 self._idle.discard(stream)
-                if asked is None:
+                if asked is None or await self._serve(_Exchange(http, stream), *asked) or self._refusing:
                     break
-                left = await self._serve(_Exchange(http, stream), *asked)
-                if left or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
+                if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                     break
+                self._answering.pop(stream)
                 http.start_next_cycle()
         except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
             pass  # reset while it was idle, by them or by `refusing`, or not HTTP: there is nobody to tell
         finally:
+            stream.socket.close()
             self._idle.discard(stream)
-            await trio.aclose_forcefully(stream)
+            self._answering.pop(stream, None)
 
     async def _receive(self, http: h11.Connection, stream: trio.SocketStream) -> tuple[h11.Request, bytes] | None:
         """The next request with its body; None at the connection's end."""
@@ -260,7 +267,7 @@ class Api:
 
     async def _serve(self, exchange: _Exchange, head: h11.Request, body: bytes) -> bool:
         """One request. True when the connection is over: reset, or left by the client, with a note in the ledger."""
-        call = self._enter(head, body)
+        call = self._answering[exchange.stream] = self._enter(head, body)
         try:
             async with trio.open_nursery() as watch:
                 watch.start_soon(exchange.watch, watch.cancel_scope)
