@@ -77,6 +77,16 @@ class Actor:
                 else:
                     self._scope.cancel()
 
+    def stop_clock(self) -> float:
+        """The seconds that the current attempt has left; until `start_clock` none of them go by."""
+        left_s = self._scope.deadline - trio.current_time()
+        self._scope.deadline = math.inf
+        return left_s
+
+    def start_clock(self, left_s: float) -> None:
+        """The current attempt has this many seconds left, from now."""
+        self._scope.deadline = trio.current_time() + left_s
+
     async def run(self) -> None:
         """Run attempts until it is retired, or dies. Dying is an event, not an exception of the nursery's."""
         try:

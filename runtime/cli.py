@@ -26,7 +26,7 @@ from specialists import known_languages
 from specialists.command import SIZE_CAP_BYTES
 from specialists.outcome import FileOutcome
 
-from . import foretell, looking
+from . import foretell, looking, serving
 from . import refactor as refactors
 from . import runs as past_runs
 from .core.task import FIXPOINT, Codemod, Plan, Rewrite
@@ -493,6 +493,8 @@ def completion(shell: str) -> int:
 for command in (looking.plan, looking.runs, looking.show, looking.diff, looking.land, looking.cancel):
     cli.add_command(command)
 for command in (looking.checkpoint, looking.gc, looking.doctor):
+    cli.add_command(command)
+for command in (serving.serve, serving.submit, serving.watch):
     cli.add_command(command)
 
 

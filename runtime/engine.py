@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -53,11 +53,14 @@ from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
 from .errors import BadInput, Bug, ClaimViolation, GiveUp
 from .finish import Finish
-from .handles import Events, Notice, Ticket
+from .handles import Events, Notice, Ticket, notices
 from .journal import Journal
 from .record_codec import decode, encode
 from .report import RunReport, build
 from .workspace import Brief
+
+EnterAttempt = Callable[[], AbstractAsyncContextManager[None]]
+"""Entered around each attempt; the attempt's own time limit stands still until it is in."""
 
 _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
@@ -69,8 +72,9 @@ _ESTIMATES = "estimates"  # the key of the learned estimates in the journal's me
 class Runtime:
     """Runs tasks on specialists' instances; an async context manager.
 
-    `repo` is a path in a git repository (None: no git at all). `journal` names a file to record the run in; with a
-    repository the default is `journeyman/journal.db` in its common git folder. `max_instances` caps all crews together;
+    `repo` is a path in a git repository (None: no git at all). `journal` names a file to record the run in (or is one that
+    shares its file with other runs); with a repository the default is `journeyman/journal.db` in its common git folder. `gate`
+    is entered for each attempt, for a host with several runtimes. `max_instances` caps all crews together;
     `sequential` runs one attempt at a time. `backoff_s` and `backoff_cap_s` are the first and the longest wait between
     two attempts, `idle_s` how long an instance stays with nothing to do, all in seconds.
 
@@ -82,7 +86,7 @@ class Runtime:
         specialists: Iterable[Specialist],
         *,
         repo: str | Path | None = None,
-        journal: str | Path | None = None,
+        journal: str | Path | Journal | None = None,
         max_instances: int = 20,
         sequential: bool = False,
         idle_s: float = 5.0,
@@ -91,6 +95,7 @@ class Runtime:
         steal: StealPolicy = "front",
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
+        gate: EnterAttempt | None = None,
     ) -> None:
         """Raises BadInput when the specialists or the numbers make no sense."""
         self.specialists = {one.name: one for one in preparation.checked_specialists(specialists, max_instances)}
@@ -102,7 +107,9 @@ class Runtime:
         self._budget = Budget(budget_usd, budget_tokens)
         self._contracts = ""
         self._repo = repo
-        self._journal_path = Path(journal) if journal is not None else None
+        self._given = journal if isinstance(journal, Journal) else None
+        self._journal_path = journal.path if isinstance(journal, Journal) else Path(journal) if journal else None
+        self._gate = gate
         self.machine = Machine()
         self.run_id = ""
         self.doing: dict[str, str] = {}  # {instance: what it is at, in words}
@@ -183,6 +190,8 @@ class Runtime:
                 await self._shut_down()
 
     async def _shut_down(self) -> None:
+        if self._attempts is not None:
+            self._attempts.pool.close()
         if self._journal is None:
             return
         try:
@@ -332,11 +341,7 @@ class Runtime:
 
     def notices(self, start: int = 1) -> list[Notice]:
         """All notices there are from sequence number `start` on."""
-        found = []
-        for seq, (at_s, event, commands) in enumerate(self.machine.history[start - 1 :], start):
-            found.append(Notice(seq, at_s, event))
-            found.extend(Notice(seq, at_s, command) for command in commands)
-        return found
+        return notices(self.machine, start)
 
     def now(self) -> float:
         """Seconds since the run was opened."""
@@ -388,7 +393,7 @@ class Runtime:
     async def _open_journal(self) -> None:
         if self._journal_path is None or self._journal is not None:
             return
-        self._journal = Journal(self._journal_path)
+        self._journal = self._given or Journal(self._journal_path)
         kept = self._journal.recall(_ESTIMATES)
         if kept is not None:
             self._estimator = Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))
@@ -620,6 +625,15 @@ class Runtime:
     # --- attempts ----------------------------------------------------------------------------------------------
 
     async def _attempt(self, start: cmd.Start) -> Finished:
+        if self._gate is None:
+            return await self._attempt_now(start)
+        actor = self._actors[start.instance]
+        left_s = actor.stop_clock()
+        async with self._gate():
+            actor.start_clock(left_s)
+            return await self._attempt_now(start)
+
+    async def _attempt_now(self, start: cmd.Start) -> Finished:
         task = self.machine.records[start.task].task
         handler = self._handlers[task.specialist]
         assert handler is not None

@@ -210,7 +210,7 @@ async def execute(
                 else:
                     assert plan is not None
                     report = await runtime.run(plan)
-                outcome = await _conclude(runtime, report, options)
+                outcome = await conclude(runtime, report, options)
                 await trio.lowlevel.checkpoint()
                 nursery.cancel_scope.cancel()
     if outcome is None:  # told twice to stop, or once and the time was up
@@ -219,7 +219,8 @@ async def execute(
     return outcome
 
 
-async def _conclude(runtime: Runtime, report: RunReport, options: Options) -> Outcome:
+async def conclude(runtime: Runtime, report: RunReport, options: Options) -> Outcome:
+    """After the run: find what turned a check red, and land, as the options have it."""
     culprit = None
     if options.bisect and any(not check.ok for check in report.checks):
         culprit = await runtime.bisect(preparation.rules_back(runtime.machine.opened), drop=options.drop)

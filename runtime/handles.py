@@ -13,6 +13,7 @@ import msgspec
 
 from .core import commands as cmd
 from .core.events import CancelRequested, Event
+from .core.machine import Machine
 from .core.record import DONE
 from .errors import TaskFailed
 
@@ -24,6 +25,15 @@ class Notice(msgspec.Struct, frozen=True):
     seq: int
     at_s: float
     event: Event | cmd.Command
+
+
+def notices(machine: Machine, start: int = 1) -> list[Notice]:
+    """All notices of a machine's history, rebuilt or live, from sequence number `start` on."""
+    found = []
+    for seq, (at_s, event, commands) in enumerate(machine.history[start - 1 :], start):
+        found.append(Notice(seq, at_s, event))
+        found.extend(Notice(seq, at_s, command) for command in commands)
+    return found
 
 
 class Ticket:

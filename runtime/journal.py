@@ -1,9 +1,10 @@
 """The journal: append, group commit, replay. Knows bytes and runs, not what the bytes mean.
 
-One SQLite file (WAL, synchronous=FULL) for a repository; one writing connection, on a thread of its own, in the one process
-that holds the lock beside it. `append` returns at once with a sequence number; `durable(number)` returns when that record and
-all before it are on the disk. The thread writes whatever has gathered as one row with a checksum and commits: many records to
-one flush. A row that does not check stops the reader with `JournalDamaged`; nothing is guessed and nothing deleted.
+One SQLite file (WAL, synchronous=FULL) for a repository; one writing connection (`Writer`), on a thread of its own, in the one
+process that holds the lock beside it, for as many runs (`Journal`, one each) as go on there. `append` returns at once with a
+sequence number; `durable(number)` returns when that record and all before it are on the disk. The thread writes whatever has
+gathered as one row a run with a checksum and commits: many records to one flush. A row that does not check stops the reader with
+`JournalDamaged`; nothing is guessed and nothing deleted.
 
     run      one row a run: its name, number, when it began, the state it ended in
     page     (run, first sequence number) -> how many records, their bytes framed by length, a CRC-32
@@ -19,7 +20,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 from zlib import crc32
@@ -99,13 +100,14 @@ class Lock:
                 pid,
             ) from None
         self._fd = fd
-        self.name(run)
+        self.name(*([run] if run else []))
 
-    def name(self, run: str) -> None:
-        """Write down which run the holder is at."""
+    def name(self, *runs: str) -> None:
+        """Write down which runs the holder is at."""
         assert self._fd is not None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, json.dumps({"pid": os.getpid(), "run": run}).encode(), 0)
+        said = json.dumps({"pid": os.getpid(), "run": runs[0] if runs else "", "runs": runs}).encode()
+        os.pwrite(self._fd, said, 0)
+        os.ftruncate(self._fd, len(said))
 
     def holder(self) -> tuple[int, str]:
         """(pid, run) as the holder wrote it; (0, "") when that cannot be told. Says nothing of whether it lives."""
@@ -114,6 +116,13 @@ class Lock:
             return int(said.get("pid", 0)), str(said.get("run", ""))
         except (OSError, ValueError, AttributeError):
             return 0, ""
+
+    def runs(self) -> tuple[str, ...]:
+        """All the runs that the holder is at, as it wrote them; empty when that cannot be told."""
+        try:
+            return tuple(map(str, json.loads(self.path.read_bytes() or b"{}").get("runs", ())))
+        except (OSError, ValueError, AttributeError, TypeError):
+            return ()
 
     def held(self) -> bool:
         """Whether a live process holds it."""
@@ -213,6 +222,14 @@ class Reader:
             row = self._connection.execute("SELECT value FROM memory WHERE key=?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    def recalled(self, prefix: str) -> dict[str, bytes]:
+        """All kept values whose keys begin like this."""
+        with self._named_errors():
+            rows = self._connection.execute(
+                "SELECT key, value FROM memory WHERE substr(key, 1, ?)=? ORDER BY key", (len(prefix), prefix)
+            ).fetchall()
+        return {key: bytes(value) for key, value in rows}
+
     def integrity(self) -> list[str]:
         """What SQLite itself finds wrong; empty when nothing."""
         with self._named_errors():
@@ -230,8 +247,11 @@ class Reader:
             raise JournalDamaged(f"{self.path}: {error}") from error
 
 
-class Journal(Reader):
-    """The one writer. Open it inside `trio.run`; `append` and `durable` are for that one thread."""
+class Writer(Reader):
+    """The file's one writer: the lock, the writing connection and its thread. Used through `Journal`, one a run.
+
+    Its own verbs may be called from any thread, and return when what they wrote is on the disk.
+    """
 
     def __init__(self, path: Path) -> None:
         """Take the lock and open the file, made if need be. Raises RunHeld, JournalDamaged, JournalForeign, OSError."""
@@ -244,92 +264,106 @@ class Journal(Reader):
             self.lock.release()
             raise
         self.path = path
-        self.run = ""
-        self.appended = 0  # the number of the last record given
-        self.written = 0  # the number of the last one on the disk
         self.flushes = 0
-        self._pending: list[bytes] = []
-        self._state: str | None = None
-        self._waiters: list[tuple[int, trio.Event]] = []
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
+        self._mutex = threading.RLock()  # one transaction at a time
+        self._journals: tuple[Journal, ...] = ()  # of the runs that are being appended to; replaced, never changed
         self._urgent = threading.Event()
         self._wake = threading.Event()
         self._closing = False
-        self._token: trio.lowlevel.TrioToken | None = None
         self._thread: threading.Thread | None = None
 
-    def begin(self, title: str = "") -> str:
-        """Name a new run and make it the one that is appended to. Durable when it returns."""
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
+    def new_run(self, title: str = "", memory: Callable[[str], Mapping[str, bytes]] | None = None) -> str:
+        """Name a new run, and keep values that go with the name, all at once or not at all."""
+        with self._transaction() as connection:
             number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM run").fetchone()[0]
             name = f"r{number}"
             connection.execute("INSERT INTO run VALUES(?, ?, ?, 'open', ?)", (name, number, time.time(), title))
-        self._take(name, 0)
+            self._keep(connection, memory(name) if memory is not None else {})
         return name
 
-    def reopen(self, run: str) -> None:
-        """Append to a run that exists, behind its last record."""
-        count = sum(1 for _ in self.records(run))
-        self._take(run, count)
+    def remember(self, values: Mapping[str, bytes | None]) -> None:
+        """Keep small values for later runs, all at once; None takes one away."""
+        with self._transaction() as connection:
+            self._keep(connection, values)
 
-    def _take(self, run: str, count: int) -> None:
-        self.run = run
-        self.appended = self.written = count
-        self.lock.name(run)
-        self._token = trio.lowlevel.current_trio_token()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="journeyman-journal", daemon=True)
-            self._thread.start()
-
-    def append(self, record: bytes) -> int:
-        """Take in a record; returns its number. Never blocks; durable some milliseconds later, or see `durable`."""
-        self._pending.append(record)
-        self.appended += 1
-        if not self._wake.is_set():
-            self._wake.set()
-        return self.appended
-
-    async def durable(self, number: int | None = None) -> None:
-        """Wait until record `number` (the last one, if None) is on the disk. Raises JournalFailed if it cannot be."""
-        number = self.appended if number is None else number
-        while self.written < number:
-            if self._failure is not None:
-                raise JournalFailed(f"{self.path}: {self._failure}; nothing that was not recorded was done")
-            done = trio.Event()
-            self._waiters.append((number, done))
-            self._urgent.set()
-            self._wake.set()
-            await done.wait()
-
-    def close_run(self, state: str) -> None:
-        """Note the state the run ended in, together with the next flush."""
-        self._state = state
-        self._urgent.set()
-        self._wake.set()
-
-    def remember(self, key: str, value: bytes) -> None:
-        """Keep a small value for later runs. Call it when nothing is being appended."""
-        self._connection.execute("INSERT OR REPLACE INTO memory VALUES(?, ?)", (key, value))
+    def _keep(self, connection: sqlite3.Connection, values: Mapping[str, bytes | None]) -> None:
+        for key, value in values.items():
+            if value is None:
+                connection.execute("DELETE FROM memory WHERE key=?", (key,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO memory VALUES(?, ?)", (key, value))
 
     def forget(self, run: str) -> None:
         """Remove a closed run's records; its name is not used again."""
-        with self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._transaction() as connection:
             connection.execute("DELETE FROM page WHERE run=?", (run,))
             connection.execute("UPDATE run SET state='collected' WHERE name=?", (run,))
+
+    def begin_again(self, run: str) -> None:
+        """Remove the records of a run that was killed before its tasks were recorded; it is open once more."""
+        with self._transaction() as connection:
+            connection.execute("DELETE FROM page WHERE run=?", (run,))
+            connection.execute("UPDATE run SET state='open' WHERE name=?", (run,))
+
+    def close_run(self, run: str, state: str) -> None:
+        """Note the state that a run ended in which nobody appends to."""
+        with self._transaction() as connection:
+            connection.execute("UPDATE run SET state=? WHERE name=?", (state, run))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mutex:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
 
     def close(self) -> None:
         """Write what is pending and let the lock go. Raises JournalFailed when the last records could not be written."""
         self._closing = True
-        self._urgent.set()
-        self._wake.set()
+        self.wake(urgent=True)
         if self._thread is not None:
             self._thread.join()
         self._connection.close()
         self.lock.release()
-        if self._failure is not None:
-            raise JournalFailed(f"{self.path}: {self._failure}")
+        if self.failure is not None:
+            raise JournalFailed(f"{self.path}: {self.failure}")
+
+    def wake(self, *, urgent: bool = False) -> None:
+        """Have the thread look for records; at once, if somebody waits for them."""
+        if urgent:
+            self._urgent.set()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def enter(self, journal: Journal) -> None:
+        """Take a run's journal in."""
+        with self._mutex:
+            self._journals = (*(one for one in self._journals if one is not journal), journal)
+        self._name_runs()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="journeyman-journal", daemon=True)
+            self._thread.start()
+
+    def leave(self, journal: Journal) -> None:
+        """Write what is pending of a run and let its journal go. Raises JournalFailed."""
+        try:
+            with self._mutex:
+                if self.failure is None and journal in self._journals:
+                    self._flush()
+        finally:
+            with self._mutex:
+                self._journals = tuple(one for one in self._journals if one is not journal)
+            self._name_runs()
+        if self.failure is not None:
+            raise JournalFailed(f"{self.path}: {self.failure}")
+
+    def _name_runs(self) -> None:
+        self.lock.name(*(one.run for one in self._journals))
 
     # --- the writer's thread -----------------------------------------------------------------------------------
 
@@ -341,35 +375,136 @@ class Journal(Reader):
             self._urgent.clear()
             self._wake.clear()
             closing = self._closing
-            # The list stays the same object: the other thread may be about to append to it.
-            pending = self._pending[:]
-            del self._pending[: len(pending)]
-            state, self._state = self._state, None
-            if pending or state is not None:
-                try:
-                    self._flush(pending, state)
-                except (sqlite3.Error, OSError) as error:
-                    self._failure = error
-                self._tell()
-            if (closing and not self._pending) or self._failure is not None:
+            with self._mutex:
+                self._flush()
+            pending = any(journal.has_pending for journal in self._journals)
+            if (closing and not pending) or self.failure is not None:
                 return
 
-    def _flush(self, pending: list[bytes], state: str | None) -> None:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        if pending:
-            body = frame(pending)
-            connection.execute(
-                "INSERT INTO page VALUES(?, ?, ?, ?, ?)",
-                (self.run, self.written + 1, len(pending), crc32(body), body),
-            )
-        if state is not None:
-            connection.execute("UPDATE run SET state=? WHERE name=?", (state, self.run))
-        connection.execute("COMMIT")
-        self.flushes += 1
-        self.written += len(pending)
+    def _flush(self) -> None:
+        """Everything that has gathered, of all runs, in one transaction. A failure is kept, and told to whoever waits."""
+        taken = [(journal, *journal.take()) for journal in self._journals]
+        taken = [one for one in taken if one[1] or one[2] is not None]
+        if not taken:
+            return
+        try:
+            with self._transaction() as connection:
+                for journal, records, state in taken:
+                    if records:
+                        body = frame(records)
+                        row = (journal.run, journal.written + 1, len(records), crc32(body), body)
+                        connection.execute("INSERT INTO page VALUES(?, ?, ?, ?, ?)", row)
+                    if state is not None:
+                        connection.execute("UPDATE run SET state=? WHERE name=?", (state, journal.run))
+        except (sqlite3.Error, OSError) as error:
+            self.failure = error
+        else:
+            self.flushes += 1
+            for journal, records, _ in taken:
+                journal.written += len(records)
+        for journal, _, _ in taken:
+            journal.tell()
 
-    def _tell(self) -> None:
+
+class Journal(Reader):
+    """One run's records. Open it inside `trio.run`; `append` and `durable` are for that one thread.
+
+    With a `writer` it shares the file with other runs of this process, and leaves it open when it closes; `run` is then the
+    name that `Writer.new_run` has given.
+    """
+
+    def __init__(self, path: Path, writer: Writer | None = None, run: str = "") -> None:
+        """Take the lock and open the file, made if need be. Raises RunHeld, JournalDamaged, JournalForeign, OSError."""
+        self._writer = writer if writer is not None else Writer(path)
+        self._shared = writer is not None
+        self._connection = self._writer._connection if writer is None else _connect(path, writes=False)
+        self.lock = self._writer.lock
+        self.path = path
+        self.run = run
+        self.appended = 0  # the number of the last record given
+        self.written = 0  # the number of the last one on the disk
+        self._pending: list[bytes] = []
+        self._state: str | None = None
+        self._waiters: list[tuple[int, trio.Event]] = []
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    @property
+    def flushes(self) -> int:
+        """How many transactions the writer has made."""
+        return self._writer.flushes
+
+    def begin(self, title: str = "") -> str:
+        """Name a new run and make it the one that is appended to. Durable when it returns."""
+        self._take(self.run or self._writer.new_run(title), 0)
+        return self.run
+
+    def reopen(self, run: str) -> None:
+        """Append to a run that exists, behind its last record."""
+        count = sum(1 for _ in self.records(run))
+        self._take(run, count)
+
+    def _take(self, run: str, count: int) -> None:
+        self.run = run
+        self.appended = self.written = count
+        self._token = trio.lowlevel.current_trio_token()
+        self._writer.enter(self)
+
+    def append(self, record: bytes) -> int:
+        """Take in a record; returns its number. Never blocks; durable some milliseconds later, or see `durable`."""
+        self._pending.append(record)
+        self.appended += 1
+        self._writer.wake()
+        return self.appended
+
+    async def durable(self, number: int | None = None) -> None:
+        """Wait until record `number` (the last one, if None) is on the disk. Raises JournalFailed if it cannot be."""
+        number = self.appended if number is None else number
+        while self.written < number:
+            if self._writer.failure is not None:
+                raise JournalFailed(f"{self.path}: {self._writer.failure}; nothing that was not recorded was done")
+            done = trio.Event()
+            self._waiters.append((number, done))
+            self._writer.wake(urgent=True)
+            await done.wait()
+
+    def close_run(self, state: str) -> None:
+        """Note the state the run ended in, together with the next flush."""
+        self._state = state
+        self._writer.wake(urgent=True)
+
+    def remember(self, key: str, value: bytes) -> None:
+        """Keep a small value for later runs."""
+        self._writer.remember({key: value})
+
+    def forget(self, run: str) -> None:
+        """Remove a closed run's records; its name is not used again."""
+        self._writer.forget(run)
+
+    def close(self) -> None:
+        """Write what is pending; let the lock go, unless other runs share the file. Raises JournalFailed."""
+        if not self._shared:
+            self._writer.close()
+            return
+        self._connection.close()
+        self._writer.leave(self)
+
+    # --- what the writer uses ----------------------------------------------------------------------------------
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._pending) or self._state is not None
+
+    def take(self) -> tuple[list[bytes], str | None]:
+        """What is to be written: records, and the state to note."""
+        # The list stays the same object: the other thread may be about to append to it.
+        pending = self._pending[:]
+        del self._pending[: len(pending)]
+        state, self._state = self._state, None
+        return pending, state
+
+    def tell(self) -> None:
+        """Something was written, or could not be: wake who waits, in the thread of theirs."""
         # The host's loop may be gone by now, with nobody left who could wait.
         with contextlib.suppress(trio.RunFinishedError):
             assert self._token is not None
@@ -378,9 +513,8 @@ class Journal(Reader):
     def _wake_waiters(self) -> None:
         waiting, self._waiters = self._waiters, []
         for number, done in waiting:
-            if number <= self.written or self._failure is not None:
+            if number <= self.written or self._writer.failure is not None:
                 done.set()
             else:
                 self._waiters.append((number, done))
-                self._urgent.set()
-                self._wake.set()
+                self._writer.wake(urgent=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from .line import REFS, Line, runs_with_refs
 from .record_codec import decode, encode
 from .report import RunReport, build, failed_files
 from .worktrees import collect
+
+Opener = Callable[[], Journal]
+"""Opens the repository's journal for one more run."""
 
 _CANCEL_WAIT_S = 30.0
 
@@ -49,7 +52,7 @@ def entries(repository: Repository) -> list[RunEntry]:
     """All runs, oldest first. Raises JournalDamaged, JournalForeign."""
     path = journal_path(repository)
     lock = Lock(path.with_suffix(".lock"))
-    live = lock.holder()[1] if lock.held() else ""
+    live = lock.runs() if lock.held() else ()
     try:
         with closing(Reader(path)) as reader:
             return [_entry(row, live) for row in reader.runs()]
@@ -57,8 +60,8 @@ def entries(repository: Repository) -> list[RunEntry]:
         return []
 
 
-def _entry(row: RunRow, live: str) -> RunEntry:
-    state = "running" if row.name == live else "interrupted" if row.state == "open" else row.state
+def _entry(row: RunRow, live: Collection[str]) -> RunEntry:
+    state = "running" if row.name in live else "interrupted" if row.state == "open" else row.state
     return RunEntry(row.name, state, state == "done", row.started_at, row.title)
 
 
@@ -109,9 +112,9 @@ def load(repository: Repository, run: str) -> Past:
     return Past(repository, entry, machine, last)
 
 
-async def _append(repository: Repository, past: Past, event: Event) -> None:
+async def _append(past: Past, event: Event, opener: Opener) -> None:
     """Record an event of a run that is not running now."""
-    journal = Journal(journal_path(repository))
+    journal = opener()
     try:
         journal.reopen(past.entry.run)
         past.last_s += 0.001
@@ -131,6 +134,7 @@ async def land(
     message: str = "",
     keep_commits: bool = False,
     parts: Callable[[str], str] | None = None,
+    opener: Opener | None = None,
 ) -> tuple[str, ...]:
     """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused."""
     past = load(repository, run)
@@ -148,7 +152,8 @@ async def land(
     line = past.line()
     subject = message or landing_message(past.machine)
     commits = await trio.to_thread.run_sync(lambda: line.land(subject, keep_commits=keep_commits, parts=parts))
-    await _append(repository, past, Landed(commits, repository.head_branch() or ""))
+    opener = opener or (lambda: Journal(journal_path(repository)))
+    await _append(past, Landed(commits, repository.head_branch() or ""), opener)
     return commits
 
 
@@ -179,8 +184,11 @@ def landing_message(machine: Machine) -> str:
     return f"{head}\n\n{body}".strip()
 
 
-async def cancel(repository: Repository, run: str) -> str:
-    """End a run: tell the process that runs it to stop, wait for that, and close what is open. Returns the final state."""
+async def cancel(repository: Repository, run: str, opener: Opener | None = None) -> str:
+    """End a run: tell the process that runs it to stop, wait for that, and close what is open. Returns the final state.
+
+    `opener` gives the journal to the one process that holds it already, and runs nothing in it under this name.
+    """
     entry = find(repository, run)
     lock = Lock(journal_path(repository).with_suffix(".lock"))
     if entry.state == "running":
@@ -196,9 +204,10 @@ async def cancel(repository: Repository, run: str) -> str:
     past = load(repository, run)
     if all(record.state in FINAL for record in past.machine.records.values()):
         return past.entry.state
-    await _append(repository, past, Resumed(crashed=True))
-    await _append(repository, past, CancelRequested("", "cancelled by `journeyman cancel`"))
-    await _append(repository, past, Closed("cancelled"))
+    opener = opener or (lambda: Journal(journal_path(repository)))
+    await _append(past, Resumed(crashed=True), opener)
+    await _append(past, CancelRequested("", "cancelled by `journeyman cancel`"), opener)
+    await _append(past, Closed("cancelled"), opener)
     return "cancelled"
 
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import os
 import shlex
 import shutil
@@ -454,14 +455,14 @@ def _git_mode(mode: int) -> int:
 
 @attrs.define
 class Pool:
-    """The worktrees of one repository. Only for the process that holds the repository's journal."""
+    """One run's worktrees of a repository. Only for the process that holds the repository's journal."""
 
     repository: Repository
     setup: str = ""
     setup_timeout_s: float = 600.0
     _idle: list[Lease] = attrs.field(factory=list)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
-    _next: int = 0
+    _held: list[int] = attrs.field(factory=list)  # open files whose locks say that a worktree is ours
 
     @property
     def folder(self) -> Path:
@@ -524,8 +525,7 @@ class Pool:
             self._remove(folder, self._admin_of(folder))
 
     async def _make(self, commit: str) -> Lease:
-        self._next += 1
-        folder = self.folder / f"{self.folder.name}-{self._next}"
+        folder = await trio.to_thread.run_sync(self._choose)
         await trio.to_thread.run_sync(self._refuse_full_disk, commit)
         async with self._lock:  # git cannot add two at once; filling them with files it can
             lease = await trio.to_thread.run_sync(self._add, folder, commit)
@@ -535,6 +535,27 @@ class Pool:
             await self._set_up(lease)
         lease.keep_extras()
         return lease
+
+    def _choose(self) -> Path:
+        """The first worktree that no pool has, of this run or of another; the kernel frees those of a dead process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            name = f"{self.folder.name}-{number}"
+            fd = os.open(self.folder / f"{name}.held", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                continue
+            self._held.append(fd)
+            return self.folder / name
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Leave the worktrees to other pools."""
+        self._idle.clear()
+        while self._held:
+            os.close(self._held.pop())
 
     def _add(self, folder: Path, commit: str) -> Lease:
         """`git worktree add`, or the one that an earlier process left there, repaired. Held until it is given back."""
@@ -662,6 +683,8 @@ def collect(repository: Repository) -> list[Path]:
     removed = []
     if folder.is_dir():
         with pool._exclusively():
+            for mark in folder.glob("*.held"):
+                mark.unlink()
             for place in sorted(folder.iterdir()):
                 pool._remove(place, pool._admin_of(place))
                 removed.append(place)

@@ -34,6 +34,8 @@ LAYERS = (
     ("crew", "refactor", "execution"),
     ("foretell",),
     ("terminal",),
+    ("service",),
+    ("serving",),
     ("looking",),
     ("cli", "__main__"),
 )

@@ -616,11 +616,12 @@ async def test_the_cache_folder_and_the_repository_may_be_links(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     places = set()
     for _ in range(2):
-        found = Repository.open(tmp_path / "way in")
-        async with Pool(found).lease(base) as lease:
+        pool = Pool(Repository.open(tmp_path / "way in"))
+        async with pool.lease(base) as lease:
             lease.write("b", "2")
             assert [change.path for change in lease.changeset().changes] == ["b"]
             places.add(lease.folder)
+        pool.close()
     assert len(places) == 1
     assert collect(Repository.open(repo.path))
     assert len(repo.git("worktree", "list").splitlines()) == 1

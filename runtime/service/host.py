@@ -1,0 +1,156 @@
+"""All the repositories that the daemon serves, and what they share: the cap on attempts, limits, the end.
+
+Knows which repositories there are and remembers them from one start to the next; no HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from ..errors import BadInput, JourneymanError
+from ..git import Repository
+from ..limits import Gate as CallGate
+from .gate import AttemptGate
+from .places import Places, write
+from .problems import Problem
+from .served import Log, Served
+
+_MOST_REPOSITORIES = 1000
+
+
+@attrs.define
+class Limits:
+    """What the daemon allows at once. `instances` attempts over all runs; `runs` active ones in a repository."""
+
+    instances: int = 20
+    runs: int = 8
+
+    def check(self) -> None:
+        """Raises BadInput."""
+        problems = [
+            f"limits.{name}: {value!r} is not a whole number from 1 to 1000"
+            for name, value in attrs.asdict(self).items()
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 1000
+        ]
+        if problems:
+            raise BadInput(problems)
+
+
+@attrs.define(eq=False)
+class Host:
+    """The daemon's work. Use `Host.open`."""
+
+    places: Places
+    nursery: trio.Nursery
+    log: Log
+    limits: Limits
+    gate: AttemptGate
+    calls: CallGate
+    jobs: int | None = None
+    served: dict[str, Served] = attrs.field(factory=dict)  # {repository id: served}
+    draining: bool = False
+    _register: trio.Lock = attrs.field(factory=trio.Lock)
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, places: Places, log: Log, limits: Limits | None = None, jobs: int | None = None
+    ) -> AsyncIterator[Host]:
+        """Serve the registered repositories until the block is left; what still runs then is cancelled, and resumable."""
+        limits = limits or Limits()
+        limits.check()
+        async with trio.open_nursery() as nursery:
+            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs)
+            for path in _registered(places.repositories):
+                try:
+                    await host.register(path, remember=False)
+                except JourneymanError as error:
+                    log("repository left out", path=path, error=str(error))
+            yield host
+            nursery.cancel_scope.cancel()
+
+    async def register(self, path: str | Path, *, remember: bool = True) -> Served:
+        """Serve one more repository, or find it. Raises BadInput, RepositoryRefused."""
+        if not Path(path).is_absolute():
+            raise BadInput(f"path: {str(path)[:200]!r} is not absolute")
+        async with self._register:
+            repository = await trio.to_thread.run_sync(Repository.open, path)
+            name = identifier(repository)
+            if name in self.served:
+                return self.served[name]
+            if len(self.served) >= _MOST_REPOSITORIES:
+                raise Problem("too-many", f"{_MOST_REPOSITORIES} repositories are served already")
+            served = Served(name, repository, self.nursery, self.gate, self.calls, self.log, self.jobs)
+            served.queue.most = served.queue.ahead = self.limits.runs
+            served.draining = self.draining
+            self.served[name] = served
+            if remember:
+                await trio.to_thread.run_sync(self._remember)
+            self.nursery.start_soon(served.recover)
+            return served
+
+    def _remember(self) -> None:
+        self.places.make()
+        paths = [str(one.repository.work_tree) for one in self.served.values()]
+        write(self.places.repositories, json.dumps({"repositories": paths}, indent=1))
+
+    def find(self, name: str) -> Served:
+        """A repository by its id. Raises Problem."""
+        if name not in self.served:
+            raise Problem("no-such-repository", f"there is no repository {name[:100]!r} here")
+        return self.served[name]
+
+    def limit(self, limits: Limits) -> None:
+        """Change the limits; what is going on goes on. Raises BadInput."""
+        limits.check()
+        self.limits = limits
+        self.gate.resize(limits.instances)
+        for served in self.served.values():
+            served.queue.most = served.queue.ahead = limits.runs
+            served.pump()
+
+    @property
+    def runs(self) -> int:
+        """How many runs are queued or going on."""
+        return sum(len(served.live) for served in self.served.values())
+
+    async def drain(self, grace_s: float) -> None:
+        """Take nothing more in, start nothing more, and wait for what runs; what takes longer is stopped, and resumable."""
+        self.draining = True
+        for served in self.served.values():
+            served.drain()
+        with trio.move_on_after(grace_s):
+            await self._until_idle()
+        for served in self.served.values():
+            served.stop()
+        await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        while live := next((one for served in self.served.values() for one in served.live.values()), None):
+            await live.over.wait()
+
+
+def identifier(repository: Repository) -> str:
+    """A repository's id: its folder's name, and enough of a hash to tell namesakes apart."""
+    name = re.sub(r"[^a-z0-9]+", "-", repository.work_tree.name.lower()).strip("-")[:40] or "repository"
+    return f"{name}-{hashlib.sha256(str(repository.common_dir).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
+
+def _registered(path: Path) -> list[str]:
+    """The list as the last daemon left it. Raises BadInput when it cannot be read: it is never guessed at."""
+    if not path.exists():
+        return []
+    try:
+        listed: Any = json.loads(path.read_text())["repositories"]
+        return [str(one) for one in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path}: it cannot be read: {error}; mend it or remove it") from None

@@ -1,0 +1,165 @@
+"""Sockets: a Unix one for this user, a TCP one on loopback, each served by Hypercorn on trio until told to stop.
+
+Knows connections, not requests. Hypercorn's own `serve` shields its writes from cancellation and has no limit for a client that
+does not read, so its connection handler is given streams that have one: a client that takes nothing for `SEND_LIMIT_S` is
+dropped, one that sends no whole head for `IDLE_S` too, and there are at most `MOST_CONNECTIONS`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from ..errors import BadInput
+from .guard import Application
+
+SEND_LIMIT_S: Final = 30.0
+IDLE_S: Final = 10
+MOST_CONNECTIONS: Final = 1000
+_BACKLOG: Final = 512
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may open. The caller holds the daemon's lock, so one that is there is left over.
+
+    Raises BadInput when something else is at the path.
+    """
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise BadInput(f"--socket: {path} is there and is no socket; name another place")
+        path.unlink()
+    except FileNotFoundError:
+        pass
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # from its first moment on: chmod would come too late
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise BadInput(f"--socket: {path}: {error.strerror}") from None
+    finally:
+        os.umask(before)
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def tcp_socket(port: int) -> socket.socket:
+    """Listen on the loopback address; port 0 takes any that is free. Raises BadInput when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        listener.close()
+        raise BadInput(f"--tcp: port {port}: {error.strerror}") from None
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+@attrs.define(eq=False)
+class _Patient:
+    """A socket stream whose peer has to take what it is sent, sooner or later. What Hypercorn's handler uses of one."""
+
+    stream: trio.SocketStream
+
+    @property
+    def socket(self) -> Any:
+        return self.stream.socket
+
+    async def send_all(self, data: bytes) -> None:
+        with trio.move_on_after(SEND_LIMIT_S) as limit:
+            await self.stream.send_all(data)
+        if limit.cancelled_caught:
+            await trio.aclose_forcefully(self.stream)
+            raise trio.BrokenResourceError("the client does not read")
+
+    async def receive_some(self, most: int) -> bytes | bytearray:
+        return await self.stream.receive_some(most)
+
+    async def send_eof(self) -> None:
+        await self.stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+@attrs.define(eq=False)
+class Listening:
+    """One listener with its application. `serve` runs until it is cancelled or `stop` is set."""
+
+    listener: socket.socket
+    app: Application
+    log: logging.Logger
+    connections: int = 0
+
+    async def serve(self, stop: trio.Event, grace_s: float = 3.0) -> None:
+        """Accept until `stop`, then give requests that are under way `grace_s` seconds."""
+        config = Config()
+        config.errorlog = self.log
+        config.accesslog = None
+        config.keep_alive_timeout = IDLE_S
+        config.read_timeout = None
+        config.include_server_header = False
+        config.h11_max_incomplete_size = 32 * 1024
+        context = WorkerContext(None)
+        app = ASGIWrapper(self.app)  # type: ignore[arg-type]  # its scopes are TypedDicts, ours plain mappings
+
+        async def handle(stream: trio.SocketStream) -> None:
+            if self.connections >= MOST_CONNECTIONS:
+                await trio.aclose_forcefully(stream)
+                return
+            self.connections += 1
+            try:
+                patient: Any = _Patient(stream)
+                await TCPServer(app, config, context, ConnectionState({}), patient)
+            except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # the client is gone; there is nobody to tell
+            except* Exception as group:
+                self.log.error("a connection broke: %r", group.exceptions)
+            finally:
+                self.connections -= 1
+
+        accepting = _Accepting(trio.SocketListener(trio.socket.from_stdlib_socket(self.listener)))
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accept:
+                accept.start_soon(accepting.forever, handle, connections)
+                await stop.wait()
+                accept.cancel_scope.cancel()
+            await context.terminated.set()
+            connections.cancel_scope.deadline = trio.current_time() + grace_s
+
+
+@attrs.define(eq=False)
+class _Accepting:
+    listener: trio.SocketListener
+
+    async def forever(self, handle: Any, nursery: trio.Nursery) -> None:
+        """Accept connections, and wait where the process has no file descriptors left rather than die of it."""
+        try:
+            while True:
+                try:
+                    stream = await self.listener.accept()
+                except OSError as error:
+                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                        raise
+                    await trio.sleep(0.1)
+                    continue
+                nursery.start_soon(handle, stream)
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self.listener)

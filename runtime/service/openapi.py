@@ -1,0 +1,134 @@
+"""The OpenAPI document, made from the table of endpoints, so that it says what is served. Knows schemas; serves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from .problems import CODES
+from .routes import ENDPOINTS, Endpoint, NewRun, _Model
+
+_GUARD: Final = ("bad-request", "bad-host", "unauthorized", "cross-origin", "no-such-method", "bug")
+_WITH_BODY: Final = ("unsupported-content-type", "too-large", "too-slow")
+_PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
+    "repository": {"in": "path", "schema": {"type": "string", "pattern": "^[a-z0-9-]{1,60}$"}},
+    "run": {"in": "path", "schema": {"type": "string", "pattern": "^r[1-9][0-9]{0,8}$"}},
+    "limit": {"in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
+    "state": {"in": "query", "schema": {"type": "string"}, "description": "only runs in this state"},
+    "from": {
+        "in": "query",
+        "schema": {"type": "integer", "minimum": 1, "default": 1},
+        "description": "the first sequence number; without it, the one after Last-Event-ID",
+    },
+    "heartbeat_s": {"in": "query", "schema": {"type": "number", "minimum": 0.05, "maximum": 60, "default": 15}},
+    "stat": {"in": "query", "schema": {"type": "boolean", "default": False}, "description": "only a summary"},
+    "task": {"in": "query", "schema": {"type": "string"}, "description": "only this task's commit"},
+}
+_TASK_IN_PATH: Final = {"in": "path", "schema": {"type": "string", "minLength": 1}}
+
+
+def describe(version: str) -> dict[str, Any]:
+    """The document, OpenAPI 3.1."""
+    models = sorted({one.body for one in ENDPOINTS if one.body is not None}, key=lambda model: model.__name__)
+    _, schemas = msgspec.json.schema_components(models, ref_template="#/components/schemas/{name}")
+    paths: dict[str, dict[str, Any]] = {}
+    for one in ENDPOINTS:
+        paths.setdefault(one.path.replace("{task:path}", "{task}"), {})[one.method.lower()] = _operation(one)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Journeyman",
+            "version": version,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"token": []}],
+        "paths": paths,
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {**schemas, "Problem": _problem(), "Plan": {"type": "string"}},
+        },
+    }
+
+
+def _operation(one: Endpoint) -> dict[str, Any]:
+    names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
+    parameters = []
+    for name in names:
+        plain = name.removesuffix(":path")
+        kind = _TASK_IN_PATH if name.endswith(":path") else _PARAMETERS[plain]
+        parameters.append({"name": plain, "required": True, **kind})
+    parameters += [{"name": name, **_PARAMETERS[name]} for name in one.query]
+    if one.body is NewRun:
+        parameters += [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+                "description": "the same key and plan give the same run",
+            },
+            {
+                "name": "Journeyman-Client",
+                "in": "header",
+                "schema": {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._@:/-]{0,63}$"},
+                "description": "who asks: the queue is fair between clients",
+            },
+        ]
+    handler: Any = one.handler
+    operation: dict[str, Any] = {
+        "operationId": handler.__name__,
+        "summary": one.summary,
+        "parameters": parameters,
+        "responses": _responses(one),
+    }
+    if one.body is not None:
+        operation["requestBody"] = _request_body(one, one.body)
+    return operation
+
+
+def _request_body(one: Endpoint, model: type[_Model]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+    if model is NewRun:
+        for kind in ("application/toml", "application/yaml"):
+            content[kind] = {"schema": {"$ref": "#/components/schemas/Plan"}}
+    return {"required": bool(_required(model)), "content": content}
+
+
+def _required(model: type[_Model]) -> list[str]:
+    return [field.encode_name for field in msgspec.structs.fields(model) if field.required]
+
+
+def _responses(one: Endpoint) -> dict[str, Any]:
+    schema = {"type": "string"} if one.content != "application/json" else {}
+    found: dict[str, Any] = {str(one.answers): {"description": "OK", "content": {one.content: {"schema": schema}}}}
+    if one.answers == 201:
+        found["200"] = {"description": "It was submitted before, under this key", "content": found["201"]["content"]}
+    codes: dict[int, list[str]] = {}
+    for code in (*_GUARD, *(_WITH_BODY if one.method in ("POST", "PUT") else ()), *one.problems):
+        listed = codes.setdefault(CODES[code][0], [])
+        if code not in listed:
+            listed.append(code)
+    for status, names in sorted(codes.items()):
+        found[str(status)] = {
+            "description": ", ".join(names),
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return found
+
+
+def _problem() -> dict[str, Any]:
+    return {
+        "type": "object",
+        "required": ["type", "code", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "code": {"type": "string", "enum": sorted(CODES)},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "instance": {"type": "string"},
+            "problems": {"type": "array", "items": {"type": "string"}},
+        },
+    }

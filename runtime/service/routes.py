@@ -1,0 +1,471 @@
+"""REST: each endpoint with its address, what it takes and what it answers, in one table that both the router and the OpenAPI
+document read.
+
+Knows HTTP and the host; the work is the host's. Who may ask is the guard's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import attrs
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from .documents import graph_document, run_document, task_document
+from .guard import Application, Receive, Scope, Send, answer, cookie_name
+from .host import Host
+from .links import LINK_S, SESSION_S, Links
+from .page import asset
+from .problems import Problem, problem_of
+from .served import Served
+from .stream import HEARTBEAT_S, EventStream
+from .submission import Settings, checked_client, checked_key
+
+PLAN_TYPES: Final[Mapping[str, str]] = {
+    "application/toml": "toml",
+    "application/yaml": "yaml",
+    "application/json": "json",
+}
+_EDITABLE: Final = ("goal", "payload", "estimate_s", "timeout_s", "attempts", "containing", "passes", "exec")
+_MOST_LISTED: Final = 1000
+
+Handler = Callable[["Api", Request], Awaitable[Any]]
+
+
+class _Model(msgspec.Struct, forbid_unknown_fields=True):
+    """A request's body."""
+
+
+M = TypeVar("M", bound=_Model)
+
+
+class NewRepository(_Model):
+    path: str
+
+
+class NewRun(_Model):
+    plan: dict[str, Any] | list[Any] | str
+    format: str = "json"
+    settings: Settings = Settings()
+    client: str = ""
+
+
+class Which(_Model):
+    task: str = ""
+
+
+class Edits(_Model):
+    edits: dict[str, dict[str, Any]] = {}
+
+
+class Landing(_Model):
+    message: str = ""
+    keep_commits: bool = False
+
+
+class NewLimits(_Model):
+    instances: int | None = None
+    runs: int | None = None
+
+
+@attrs.frozen
+class Endpoint:
+    """One row of the table. `body` is the model of a JSON body; `problems` are the codes it may answer with besides the guard's."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    body: type[_Model] | None = None
+    query: Sequence[str] = ()
+    answers: int = 200
+    content: str = "application/json"
+    problems: Sequence[str] = ()
+
+
+@attrs.define
+class Api:
+    """The application behind the guards."""
+
+    host: Host
+    links: Links
+    version: str
+    metrics: Callable[[Host], bytes]
+    description: Callable[[], dict[str, Any]]
+
+    def router(self, mounts: Mapping[str, Application]) -> Application:
+        """The ASGI application; `mounts` are others under paths of their own."""
+        routes: list[BaseRoute] = []
+        for path in dict.fromkeys(one.path for one in ENDPOINTS):
+            routes.append(Route(path, _Resource(self, [one for one in ENDPOINTS if one.path == path])))
+        routes.append(Route("/open/{code}", _Resource(self, [_OPEN])))
+        routes.append(Route("/{name}", _Resource(self, [_ASSET])))
+        routes.append(Route("/", _Resource(self, [_PAGE])))
+        routes += [Mount(path, app=app) for path, app in mounts.items()]
+        return Router(routes, redirect_slashes=False, default=_nothing_here)
+
+    # --- the daemon --------------------------------------------------------------------------------------------
+
+    async def health(self, request: Request) -> Any:
+        return {
+            "ok": not self.host.draining,
+            "state": "draining" if self.host.draining else "serving",
+            "version": self.version,
+            "repositories": len(self.host.served),
+            "runs": self.host.runs,
+            "attempts": self.host.gate.busy,
+        }
+
+    async def openapi(self, request: Request) -> Any:
+        return self.description()
+
+    async def measured(self, request: Request) -> Any:
+        return Response(self.metrics(self.host), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def limits(self, request: Request) -> Any:
+        return attrs.asdict(self.host.limits)
+
+    async def set_limits(self, request: Request) -> Any:
+        new = await _body(request, NewLimits)
+        changes = {name: value for name in ("instances", "runs") if (value := getattr(new, name)) is not None}
+        self.host.limit(attrs.evolve(self.host.limits, **changes))
+        return attrs.asdict(self.host.limits)
+
+    async def make_link(self, request: Request) -> Any:
+        return {"path": f"/open/{self.links.make()}", "good_s": LINK_S}
+
+    # --- repositories ------------------------------------------------------------------------------------------
+
+    async def repositories(self, request: Request) -> Any:
+        return [_repository(one) for one in self.host.served.values()]
+
+    async def register(self, request: Request) -> Any:
+        if not request.scope["journeyman.socket"]:
+            raise Problem(
+                "socket-only", "repositories are registered over the Unix socket, or by `journeyman serve --repo`"
+            )
+        path = (await _body(request, NewRepository)).path
+        return _repository(await self.host.register(path))
+
+    async def repository(self, request: Request) -> Any:
+        served = self._served(request)
+        queue = [
+            {"run": run, "active": run in served.queue.active, **attrs.asdict(waits)}
+            if (waits := served.queue.waits(run)) is not None
+            else {"run": run, "active": True, "runs": [], "path": "", "reason": ""}
+            for run in served.queue.order()
+        ]
+        return {**_repository(served), "queue": queue}
+
+    def _served(self, request: Request) -> Served:
+        return self.host.find(request.path_params["repository"])
+
+    def _run(self, request: Request) -> str:
+        return str(request.path_params["run"])
+
+    # --- runs --------------------------------------------------------------------------------------------------
+
+    async def runs(self, request: Request) -> Any:
+        most = _number(request, "limit", 100, 1, _MOST_LISTED)
+        state = request.query_params.get("state", "")
+        listed = await self._served(request).entries()
+        wanted = [one for one in listed if not state or one.state == state]
+        return [attrs.asdict(one) for one in wanted[-most:]]
+
+    async def submit(self, request: Request) -> Any:
+        kind = _content_type(request, tuple(PLAN_TYPES))
+        form = PLAN_TYPES[kind]
+        client = request.headers.get("journeyman-client", "")
+        settings = Settings()
+        if form == "json":
+            new = await _body(request, NewRun)
+            client, settings, form = new.client or client, new.settings, new.format
+            if isinstance(new.plan, str):
+                text = new.plan
+            elif form != "json":
+                raise Problem("bad-input", "format: only a plan that is text has one other than json")
+            else:
+                text = msgspec.json.encode(new.plan).decode()
+        else:
+            text = _text(await request.body())
+            settings = _settings(request)
+        run, new_run = await self._served(request).submit(
+            text,
+            form,
+            settings,
+            client=checked_client(client, "socket" if request.scope["journeyman.socket"] else "tcp"),
+            key=checked_key(request.headers.get("idempotency-key")),
+        )
+        where = f"/v1/repositories/{request.path_params['repository']}/runs/{run}"
+        status = await self._served(request).status(run)
+        told = run_document(status, self._served(request).id)
+        return Response(
+            msgspec.json.encode(told),
+            201 if new_run else 200,
+            media_type="application/json",
+            headers={"location": where},
+        )
+
+    async def status(self, request: Request) -> Any:
+        served = self._served(request)
+        return run_document(await served.status(self._run(request)), served.id)
+
+    async def graph(self, request: Request) -> Any:
+        return graph_document((await self._served(request).status(self._run(request))).machine)
+
+    async def task(self, request: Request) -> Any:
+        run, task = self._run(request), request.path_params["task"]
+        status = await self._served(request).status(run)
+        if status.machine is None or status.report is None or task not in status.machine.records:
+            raise Problem("no-such-task", f"run {run} has no task {task[:200]!r}")
+        return task_document(status.machine, status.report, task)
+
+    async def events(self, request: Request) -> Any:
+        served, run = self._served(request), self._run(request)
+        await served.entry(run)
+        start = _number(request, "from", 1, 1, 2**53)
+        last = request.headers.get("last-event-id", "")
+        if last and "from" not in request.query_params:
+            if not (last.isascii() and last.isdigit() and len(last) < 16):
+                raise Problem("bad-input", "Last-Event-ID: it is no sequence number")
+            start = int(last) + 1
+        beat = request.query_params.get("heartbeat_s", str(HEARTBEAT_S))
+        try:
+            heartbeat_s = float(beat)
+        except ValueError:
+            heartbeat_s = 0.0
+        if not 0.05 <= heartbeat_s <= 60.0:
+            raise Problem("bad-input", "heartbeat_s: it must be a number of seconds from 0.05 to 60")
+        return EventStream(served, run, start, heartbeat_s)
+
+    async def diff(self, request: Request) -> Any:
+        stat = request.query_params.get("stat", "false")
+        if stat not in ("true", "false"):
+            raise Problem("bad-input", "stat: it must be true or false")
+        task = request.query_params.get("task", "")
+        raw = await self._served(request).diff(self._run(request), stat=stat == "true", task=task)
+        return Response(raw, media_type="text/x-diff; charset=utf-8")
+
+    async def cancel(self, request: Request) -> Any:
+        which = await _body(request, Which, optional=True)
+        return await self._after(request, await self._served(request).cancel(self._run(request), which.task))
+
+    async def pause(self, request: Request) -> Any:
+        return await self._after(request, await self._served(request).pause(self._run(request)))
+
+    async def resume(self, request: Request) -> Any:
+        await self._served(request).again(self._run(request), "resume")
+        return await self._after(request)
+
+    async def retry(self, request: Request) -> Any:
+        edits = (await _body(request, Edits, optional=True)).edits
+        wrong = [f"edits.{task}.{name}" for task, fields in edits.items() for name in fields if name not in _EDITABLE]
+        if wrong:
+            raise Problem("bad-input", f"{', '.join(wrong)}: what can be changed is {', '.join(_EDITABLE)}")
+        await self._served(request).again(self._run(request), "retry", edits)
+        return await self._after(request)
+
+    async def land(self, request: Request) -> Any:
+        how = await _body(request, Landing, optional=True)
+        run = self._run(request)
+        commits = await self._served(request).land(run, how.message, how.keep_commits)
+        return {"run": run, "ok": True, "commit": commits[-1], "landed": list(commits)}
+
+    async def _after(self, request: Request, state: str = "") -> Any:
+        served = self._served(request)
+        status = await served.status(self._run(request))
+        return {"run": status.run, "state": state or status.state}
+
+    # --- the page ----------------------------------------------------------------------------------------------
+
+    async def page(self, request: Request) -> Any:
+        return await _asset("index.html")
+
+    async def page_part(self, request: Request) -> Any:
+        return await _asset(request.path_params["name"])
+
+    async def open_link(self, request: Request) -> Any:
+        port = request.scope["journeyman.port"]
+        session = self.links.redeem(request.path_params["code"]) if port is not None else None
+        if session is None:
+            raise Problem(
+                "unauthorized", "this link was used already, or is too old; make another: journeyman serve --link"
+            )
+        response = RedirectResponse("/", 303)
+        response.set_cookie(cookie_name(port), session, max_age=int(SESSION_S), httponly=True, samesite="strict")
+        return response
+
+
+async def _asset(name: str) -> Response:
+    found = asset(name)
+    if found is None:
+        raise Problem("no-such-page", f"there is no {name[:100]!r} here")
+    data, kind = found
+    return Response(data, media_type=kind)
+
+
+def _repository(served: Served) -> dict[str, Any]:
+    return {
+        "id": served.id,
+        "name": served.repository.work_tree.name,
+        "path": str(served.repository.work_tree),
+        "runs": len(served.live),
+    }
+
+
+class _Resource:
+    """All methods of one path, as an ASGI application. Whatever goes wrong is answered with a problem."""
+
+    def __init__(self, api: Api, endpoints: Sequence[Endpoint]) -> None:
+        self.api = api
+        self.endpoints = {one.method: one for one in endpoints}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            endpoint = self.endpoints.get(method)
+            if endpoint is None:
+                raise Problem("no-such-method", f"{scope['method']} does not exist here", allow=sorted(self.endpoints))
+            request = Request(scope, receive)
+            if endpoint.body is None and method in ("POST", "PUT") and endpoint.handler is not Api.submit:
+                await _no_body(request)
+            told = await endpoint.handler(self.api, request)
+            if isinstance(told, Response | EventStream):
+                await told(scope, receive, send)
+            else:
+                body = msgspec.json.encode(told, enc_hook=str)
+                await Response(body, endpoint.answers, media_type="application/json")(scope, receive, send)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem.code == "bug":
+                self.api.host.log("bug", path=scope["path"], error=problem.detail)
+            await answer(problem, scope, send)
+
+
+async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(Problem("no-such-page", f"there is nothing at {scope['path'][:200]}"), scope, send)
+
+
+# --- reading requests --------------------------------------------------------------------------------------------
+
+
+def _content_type(request: Request, known: Sequence[str]) -> str:
+    given = request.headers.get("content-type", "")
+    kind, _, rest = given.partition(";")
+    kind = kind.strip().lower()
+    parameter = rest.strip().lower().replace(" ", "").replace('"', "")
+    if kind not in known or parameter not in ("", "charset=utf-8"):
+        raise Problem("unsupported-content-type", f"it must be {' or '.join(known)} in UTF-8, not {given[:100]!r}")
+    return kind
+
+
+async def _no_body(request: Request) -> None:
+    raw = await request.body()
+    if raw.strip() not in (b"", b"{}"):
+        raise Problem("bad-input", "this takes no body")
+    if raw:
+        _content_type(request, ("application/json",))
+
+
+async def _body(request: Request, model: type[M], *, optional: bool = False) -> M:
+    raw = await request.body()
+    if optional and not raw:
+        return model()
+    _content_type(request, ("application/json",))
+    try:
+        return msgspec.json.decode(raw, type=model)
+    except msgspec.MsgspecError as error:
+        raise Problem("bad-input", f"the body: {error}") from None
+    except RecursionError:
+        raise Problem("bad-input", "the body is nested too deeply") from None
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Problem("bad-input", f"the body is not UTF-8 (byte {error.start})") from None
+
+
+def _number(request: Request, name: str, default: int, least: int, most: int) -> int:
+    given = request.query_params.get(name)
+    if given is None:
+        return default
+    if not (given.isascii() and given.isdigit() and len(given) < 17 and least <= int(given) <= most):
+        raise Problem("bad-input", f"{name}: it must be a whole number from {least} to {most}")
+    return int(given)
+
+
+def _settings(request: Request) -> Settings:
+    """The settings of a plan that is a body of its own: from the query."""
+    known = {name: value for name, value in request.query_params.items() if name in Settings.__struct_fields__}
+    try:
+        return msgspec.convert(known, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise Problem("bad-input", f"settings: {error}") from None
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+_R: Final = "/v1/repositories/{repository}"
+_RUN: Final = _R + "/runs/{run}"
+_GONE: Final = ("no-such-repository", "no-such-run")
+_REFUSES: Final = ("repository-held", "repository-refused", "wrong-state", "journal", "draining")
+
+ENDPOINTS: Final = (
+    Endpoint("GET", "/v1/health", Api.health, "Whether the daemon serves"),
+    Endpoint("GET", "/v1/openapi.json", Api.openapi, "This description"),
+    Endpoint("GET", "/v1/metrics", Api.measured, "Figures for Prometheus", content="text/plain"),
+    Endpoint("GET", "/v1/limits", Api.limits, "What is allowed at once"),
+    Endpoint("PUT", "/v1/limits", Api.set_limits, "Change what is allowed at once", body=NewLimits, problems=("bad-input",)),
+    Endpoint("POST", "/v1/links", Api.make_link, "A one-time link to the page", problems=("bad-input",)),
+    Endpoint("GET", "/v1/repositories", Api.repositories, "The registered repositories"),
+    Endpoint(
+        "POST", "/v1/repositories", Api.register, "Register a repository (over the Unix socket only)", body=NewRepository,
+        problems=("bad-input", "socket-only", "repository-refused", "too-many"),
+    ),
+    Endpoint("GET", _R, Api.repository, "A repository with its queue", problems=("no-such-repository",)),
+    Endpoint(
+        "GET", _R + "/runs", Api.runs, "The runs, oldest first", query=("limit", "state"),
+        problems=("bad-input", "no-such-repository", "journal"),
+    ),
+    Endpoint(
+        "POST", _R + "/runs", Api.submit, "Submit a plan; it is recorded, durably, when this answers", body=NewRun, answers=201,
+        problems=("bad-input", "bad-plan", "key-reused", "no-such-repository", *_REFUSES),
+    ),
+    Endpoint("GET", _RUN, Api.status, "A run as it stands", problems=(*_GONE, "journal")),
+    Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", problems=(*_GONE, "journal")),
+    Endpoint(
+        "GET", _RUN + "/tasks/{task:path}", Api.task, "One task and everything that happened to it",
+        problems=(*_GONE, "no-such-task", "journal"),
+    ),
+    Endpoint(
+        "GET", _RUN + "/events", Api.events, "Its events as they happen (SSE)", query=("from", "heartbeat_s"),
+        content="text/event-stream", problems=("bad-input", *_GONE, "journal"),
+    ),
+    Endpoint(
+        "GET", _RUN + "/diff", Api.diff, "Its result as a diff", query=("stat", "task"), content="text/x-diff",
+        problems=("bad-input", "no-such-task", *_GONE, "wrong-state", "repository-refused", "journal"),
+    ),
+    Endpoint(
+        "POST", _RUN + "/cancel", Api.cancel, "End it, or one task of it; what is done is kept", body=Which,
+        problems=("bad-input", "no-such-task", *_GONE, *_REFUSES),
+    ),
+    Endpoint("POST", _RUN + "/pause", Api.pause, "Start nothing more of it", problems=("bad-input", *_GONE, *_REFUSES)),
+    Endpoint("POST", _RUN + "/resume", Api.resume, "Go on with it", problems=("bad-input", "bad-plan", *_GONE, *_REFUSES)),
+    Endpoint(
+        "POST", _RUN + "/retry", Api.retry, "Try again what failed in it", body=Edits,
+        problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
+    ),
+    Endpoint(
+        "POST", _RUN + "/land", Api.land, "Bring its result onto the branch that is checked out", body=Landing,
+        problems=("bad-input", *_GONE, *_REFUSES, "checks-red"),
+    ),
+)  # fmt: skip
+_PAGE: Final = Endpoint("GET", "/", Api.page, "The page", content="text/html")
+_ASSET: Final = Endpoint("GET", "/{name}", Api.page_part, "A part of the page", content="text/css")
+_OPEN: Final = Endpoint("GET", "/open/{code}", Api.open_link, "Open the page by a one-time link")

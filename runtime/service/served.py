@@ -1,0 +1,662 @@
+"""One repository that the daemon serves: its queue, the runs that go on, and what is told of those that have ended.
+
+Knows the engine and the journal; no HTTP. A submission is in the journal, durably, before it is acknowledged, and stays there until
+its run has ended: so a daemon that is killed finds on its next start what was open. Everything here runs on one trio loop.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+import msgspec
+import trio
+
+from specialists import Ways, codemod_problem, known_languages
+from specialists.claude import Claude
+
+from .. import runs as past_runs
+from ..claims import problem_with
+from ..config import load_config
+from ..core import plan as plans
+from ..core.events import Submitted
+from ..core.machine import Machine
+from ..core.record import FINAL
+from ..core.task import Plan
+from ..crew import specialists
+from ..engine import Runtime
+from ..errors import BadInput, JourneymanError, RunHeld
+from ..execution import Options, capped, checked, conclude
+from ..foretell import cost
+from ..git import Repository
+from ..handles import Notice, notices
+from ..journal import Journal, Reader, Writer
+from ..limits import Gate as CallGate
+from ..line import line_ref
+from ..planfile import dump, loads
+from ..record_codec import decode
+from ..report import RunReport
+from ..terminal import Place, configured, user_config
+from .gate import AttemptGate
+from .problems import Problem
+from .queue import EVERYTHING, Queue, Waits
+from .submission import Ended, Mode, Receipt, Settings, Submission, fingerprint, key_name
+
+_QUEUED = "queued/"  # + run: its Submission, until it has ended
+_ENDED = "ended/"  # + run: its Ended
+_AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
+
+Claims = tuple[tuple[str, ...], tuple[str, ...]]
+"""(paths that are written, paths that are read)"""
+
+
+class Log(Protocol):
+    """Structured: an event's name and fields."""
+
+    def __call__(self, event: str, **fields: Any) -> None: ...
+
+
+@attrs.define(eq=False)
+class Live:
+    """A run that was handed over and has not ended: queued, or going on."""
+
+    run: str
+    submission: Submission
+    claims: Claims
+    title: str = ""
+    runtime: Runtime | None = None  # set when it has started
+    wish: str = ""  # "cancel", "pause" or "drain": what it was told to do
+    turn: trio.Event = attrs.field(factory=trio.Event)  # it may start
+    opened: trio.Event = attrs.field(factory=trio.Event)  # `runtime` is there, or it is over
+    over: trio.Event = attrs.field(factory=trio.Event)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    @property
+    def machine(self) -> Machine | None:
+        """Its machine, once there is something in it."""
+        runtime = self.runtime
+        return runtime.machine if runtime is not None and runtime.machine.opened.run else None
+
+
+@attrs.frozen
+class Status:
+    """A run as it stands. `report` is None while nothing of it has been recorded."""
+
+    run: str
+    state: str  # queued, running, done, partial, paused, interrupted, failed, cancelled or collected
+    title: str
+    started_at: float  # seconds since the epoch, of the submission
+    client: str
+    report: RunReport | None
+    machine: Machine | None
+    waits: Waits | None = None
+    error: str = ""
+    culprit: str | None = None
+
+
+@attrs.define(eq=False)
+class Served:
+    """One repository."""
+
+    id: str
+    repository: Repository
+    nursery: trio.Nursery
+    gate: AttemptGate
+    calls: CallGate
+    log: Log
+    jobs: int | None = None
+    queue: Queue = attrs.field(factory=Queue)
+    live: dict[str, Live] = attrs.field(factory=dict)  # {run: live}, in the order of submission
+    draining: bool = False
+    finished: int = 0  # runs that ended since the daemon started
+    _writer: Writer | None = None
+    _users: int = 0
+    _door: trio.Lock = attrs.field(factory=trio.Lock)
+    _intake: trio.Lock = attrs.field(factory=trio.Lock)
+    _landing: trio.Lock = attrs.field(factory=trio.Lock)
+
+    @property
+    def path(self) -> Path:
+        """Its journal's file."""
+        return past_runs.journal_path(self.repository)
+
+    # --- handing over ------------------------------------------------------------------------------------------
+
+    async def submit(
+        self, text: str, form: str, settings: Settings, *, client: str, key: str = "", name: str = "plan"
+    ) -> tuple[str, bool]:
+        """Take a plan in; (run, whether it is new). When this returns, the journal has it. Raises BadPlan, Problem, RunHeld."""
+        self._refuse_when_draining()
+        settings.check()
+        plan, claims = await trio.to_thread.run_sync(self._prepare, text, form, name, settings)
+        dumped = dump(plan)
+        print_ = fingerprint(dumped, settings)
+        submission = Submission(client, "run", dumped, settings, at=time.time())
+        async with self._intake:
+            known = await self._known(key, print_)
+            if known:
+                return known, False
+
+            def kept(run: str) -> dict[str, bytes]:
+                receipt = {key_name(key): msgspec.msgpack.encode(Receipt(run, print_))} if key else {}
+                return {_QUEUED + run: _encode(submission), **receipt}
+
+            async with self.writing() as writer:
+                run = await trio.to_thread.run_sync(writer.new_run, plan.name, kept)
+                live = Live(run, submission, claims, plan.name)
+                await self._enter(live)
+        self.log("run submitted", repository=self.id, run=run, client=client, tasks=len(plan.tasks))
+        return run, True
+
+    def _prepare(self, text: str, form: str, name: str, settings: Settings) -> tuple[Plan, Claims]:
+        """A plan from its text, checked whole as the command line does it. In a thread: it reads files."""
+        place = self._place()
+        plan = configured(_load(text, form, name, place), place.config)
+        prepared = checked(plan, place.specialists, place.repository, name)
+        if not settings.allows_spending(plan):
+            foretold = cost(plan, place.specialists, place.repository)
+            if foretold is not None:
+                raise BadInput(f"{foretold}; give a budget (budget_usd, budget_tokens), or settings.yes")
+        return plan, _claims(place, plan, prepared.keys)
+
+    def _place(self) -> Place:
+        repository = Repository.open(self.repository.work_tree)
+        config = load_config(repository.work_tree, user_config())
+        return Place(repository, config, specialists(config, repository.work_tree))
+
+    async def _known(self, key: str, print_: str) -> str:
+        """The run that an idempotency key stands for already. Raises Problem when it was used for something else."""
+        if not key or not self.path.exists():
+            return ""
+        kept = await trio.to_thread.run_sync(self._recall, key_name(key))
+        if kept is None:
+            return ""
+        receipt = msgspec.msgpack.decode(kept, type=Receipt)
+        if receipt.fingerprint != print_:
+            raise Problem("key-reused", f"this Idempotency-Key stands for run {receipt.run}, which is another plan")
+        return receipt.run
+
+    def _recall(self, key: str) -> bytes | None:
+        with closing(Reader(self.path)) as reader:
+            return reader.recall(key)
+
+    async def again(self, run: str, mode: Mode, edits: dict[str, dict[str, Any]] | None = None) -> None:
+        """Go on with a run that was paused or interrupted (`resume`), or try again what failed in one (`retry`)."""
+        self._refuse_when_draining()
+        async with self._intake:
+            entry = await self.entry(run)
+            if run in self.live:
+                raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])} already")
+            if entry.state == "running":
+                raise Problem("repository-held", f"run {run} is going on in another process")
+            self._refuse_ended(entry, mode)
+            async with self.writing() as writer:
+                before = await trio.to_thread.run_sync(self._submission, run)
+                started, claims = await trio.to_thread.run_sync(self._recorded, run)
+                if not started and not before.plan:
+                    raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
+                submission = msgspec.structs.replace(
+                    before, mode=mode if started else "run", edits=edits or {}, held=False, at=time.time()
+                )
+                if not started:
+                    claims = (
+                        await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
+                    )[1]
+                await trio.to_thread.run_sync(writer.remember, {_QUEUED + run: _encode(submission)})
+                await trio.to_thread.run_sync(writer.close_run, run, "open")
+                await self._enter(Live(run, submission, claims, entry.title))
+        self.log(f"run to {mode}", repository=self.id, run=run)
+
+    def _refuse_ended(self, entry: past_runs.RunEntry, mode: Mode) -> None:
+        if entry.state == "collected":
+            raise Problem("wrong-state", f"run {entry.run} was collected; its records are gone")
+        if mode == "resume" and entry.state not in ("paused", "interrupted"):
+            raise Problem(
+                "wrong-state", f"run {entry.run} is {entry.state}; only what was paused or interrupted goes on"
+            )
+        if mode == "retry" and entry.state in ("paused", "interrupted"):
+            raise Problem("wrong-state", f"run {entry.run} has not ended; resume it")
+        if mode == "retry" and entry.state == "done":
+            raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
+
+    def _submission(self, run: str) -> Submission:
+        """What is kept of a run's submission; one of our own making for a run that the command line started."""
+        with closing(Reader(self.path)) as reader:
+            kept = reader.recall(_QUEUED + run)
+            ended = reader.recall(_ENDED + run)
+        if kept is not None:
+            return msgspec.msgpack.decode(kept, type=Submission)
+        return Submission(_decode_ended(ended).client)
+
+    def _recorded(self, run: str) -> tuple[bool, Claims]:
+        """Whether a run's tasks are in its records, and what they claim."""
+        writes: dict[str, None] = {}
+        reads: dict[str, None] = {}
+        started = False
+        with closing(Reader(self.path)) as reader:
+            for _, event in map(decode, reader.records(run)):
+                if isinstance(event, Submitted):
+                    started = True
+                    for keys in event.keys:
+                        writes.update(dict.fromkeys(keys.writes))
+                        reads.update(dict.fromkeys(keys.reads))
+        return started, (tuple(writes), tuple(reads))
+
+    async def recover(self) -> None:
+        """Take up what was open when the last daemon ended, as soon as no other process holds the repository."""
+        while not self.draining:
+            try:
+                async with self._intake:
+                    await self._recover()
+                return
+            except RunHeld as error:
+                self.log("repository held", repository=self.id, pid=error.pid)
+                await trio.sleep(_AGAIN_S)
+            except JourneymanError as error:
+                self.log("repository cannot be taken up", repository=self.id, error=str(error))
+                return
+
+    async def _recover(self) -> None:
+        open_ = await trio.to_thread.run_sync(self._left_open)
+        if not open_:
+            return
+        async with self.writing() as writer:
+            for run, submission in open_.items():
+                if submission.held or run in self.live:
+                    continue
+                try:
+                    started, claims = await trio.to_thread.run_sync(self._recorded, run)
+                    if not started:
+                        await trio.to_thread.run_sync(writer.begin_again, run)
+                        claims = (
+                            await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
+                        )[1]
+                except JourneymanError as error:
+                    await self._note_end(writer, run, submission, str(error), state="failed")
+                    continue
+                if started and submission.mode == "run":
+                    submission.mode = "resume"
+                self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
+                await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
+
+    def _left_open(self) -> dict[str, Submission]:
+        if not self.path.exists():
+            return {}
+        with closing(Reader(self.path)) as reader:
+            kept = reader.recalled(_QUEUED)
+        found = {key.removeprefix(_QUEUED): msgspec.msgpack.decode(raw, type=Submission) for key, raw in kept.items()}
+        return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
+
+    # --- the life of a run -------------------------------------------------------------------------------------
+
+    async def _enter(self, live: Live) -> None:
+        self.live[live.run] = live
+        self.queue.add(live.run, live.submission.client, *live.claims)
+        await self.nursery.start(self._life, live)
+        self.pump()
+
+    def pump(self) -> None:
+        """Start what may start."""
+        if not self.draining:
+            for run in self.queue.start():
+                self.live[run].turn.set()
+
+    async def _life(self, live: Live, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        state, error, culprit = "interrupted", "", None
+        try:
+            async with self.writing() as writer:
+                task_status.started()
+                with live.scope:
+                    await live.turn.wait()
+                    self.log("run started", repository=self.id, run=live.run)
+                    try:
+                        state, error, culprit = await self._perform(live, writer)
+                    except Exception as failure:
+                        state, error = "failed", _words(failure)
+                        live.opened.set()
+                if live.wish == "cancel" and live.scope.cancelled_caught:
+                    state = await self._cancelled(live, writer)
+                if state == "interrupted" and live.wish == "pause":
+                    state = "paused"
+                if state in ("interrupted", "paused"):
+                    await self._note_open(writer, live, state)
+                else:
+                    await self._note_end(writer, live.run, live.submission, error, culprit, state)
+        except JourneymanError as failure:  # the journal cannot be written: it stays as it is, to be taken up later
+            state, error = "interrupted", _words(failure)
+        finally:
+            self.live.pop(live.run, None)
+            self.queue.remove(live.run)
+            self.finished += 1
+            live.opened.set()
+            live.over.set()
+            self.log("run ended", repository=self.id, run=live.run, state=state, **({"error": error} if error else {}))
+            self.pump()
+
+    async def _perform(self, live: Live, writer: Writer) -> tuple[str, str, str | None]:
+        """Run it; (state, what went wrong beside its tasks, the task that turned a check red)."""
+        submission, settings = live.submission, live.submission.settings
+        place = await trio.to_thread.run_sync(self._place)
+        plan = None
+        if submission.mode == "run":
+            text, form = _text(submission)
+            plan = await trio.to_thread.run_sync(_load, text, form, live.run, place)
+        ways = Ways(self.jobs, str(place.repository.work_tree), claude=Claude(self.calls))
+        options = Options(
+            land=settings.land,
+            keep_commits=settings.keep_commits,
+            message=settings.message,
+            bisect=settings.bisect or settings.drop,
+            drop=settings.drop,
+        )
+        ceiling = max(place.config.max_instances, settings.instances or 0)
+        async with ways:
+            runtime = Runtime(
+                capped(ways.equip(place.specialists), settings.instances),
+                repo=place.repository.work_tree,
+                journal=Journal(self.path, writer, live.run),
+                max_instances=ceiling,
+                sequential=settings.sequential,
+                budget_usd=settings.budget_usd,
+                budget_tokens=settings.budget_tokens,
+                gate=partial(self.gate.enter, submission.client),
+            )
+            async with runtime:
+                live.runtime = runtime
+                live.opened.set()
+                report = await self._run(runtime, live, plan)
+                return await self._conclude(runtime, report, options)
+        raise AssertionError("unreachable")
+
+    async def _run(self, runtime: Runtime, live: Live, plan: Plan | None) -> RunReport:
+        if live.submission.mode == "retry":
+            return await runtime.retry(live.run, live.submission.edits)
+        if plan is None:
+            return await runtime.resume(live.run)
+        return await runtime.run(plan)
+
+    async def _conclude(self, runtime: Runtime, report: RunReport, options: Options) -> tuple[str, str, str | None]:
+        async with self._landing:
+            outcome = await conclude(runtime, report, options)
+        error = f"not landed: {outcome.refused}" if outcome.refused and outcome.exit_code else ""
+        return outcome.report.state, error, outcome.culprit
+
+    async def _cancelled(self, live: Live, writer: Writer) -> str:
+        """A run that was torn down because cancelling its tasks was not enough, or before it had begun."""
+        started, _ = await trio.to_thread.run_sync(self._recorded, live.run)
+        if not started:
+            return "cancelled"
+        return await past_runs.cancel(self.repository, live.run, self._opener(writer))
+
+    async def _note_open(self, writer: Writer, live: Live, state: str) -> None:
+        submission = msgspec.structs.replace(live.submission, held=state == "paused")
+        if live.machine is not None and submission.mode in ("run", "retry"):
+            submission.mode = "resume"
+        await trio.to_thread.run_sync(writer.remember, {_QUEUED + live.run: _encode(submission)})
+        await trio.to_thread.run_sync(writer.close_run, live.run, state)
+
+    async def _note_end(
+        self,
+        writer: Writer,
+        run: str,
+        submission: Submission,
+        error: str,
+        culprit: str | None = None,
+        state: str = "failed",
+    ) -> None:
+        ended = Ended(submission.client, error, culprit, submission.at)
+        await trio.to_thread.run_sync(writer.close_run, run, state)
+        values: Mapping[str, bytes | None] = {_QUEUED + run: None, _ENDED + run: msgspec.msgpack.encode(ended)}
+        await trio.to_thread.run_sync(writer.remember, values)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Writer]:
+        """The journal's writer, opened by the first who needs it and closed by the last. Raises RunHeld."""
+        async with self._door:
+            if self._writer is None:
+                self._writer = await trio.to_thread.run_sync(Writer, self.path)
+            self._users += 1
+            writer = self._writer
+        try:
+            yield writer
+        finally:
+            with trio.CancelScope(shield=True):
+                async with self._door:
+                    self._users -= 1
+                    if not self._users:
+                        self._writer = None
+                        await trio.to_thread.run_sync(writer.close)
+
+    def _opener(self, writer: Writer) -> Callable[[], Journal]:
+        return lambda: Journal(self.path, writer)
+
+    # --- telling a run what to do ------------------------------------------------------------------------------
+
+    async def cancel(self, run: str, task: str = "", why: str = "cancelled") -> str:
+        """End a run, or one task of it. What is done is kept on its line. Returns the run's state then."""
+        live = self.live.get(run)
+        if live is None:
+            if task:
+                raise Problem("wrong-state", f"run {run} is not going on")
+            return await self._cancel_past(run)
+        if task:
+            if live.machine is None or task not in live.machine.records:
+                raise Problem("no-such-task", f"run {run} has no task {task!r}")
+            assert live.runtime is not None
+            live.runtime.cancel(task, why)
+            return self._state(live)
+        live.wish = "cancel"
+        machine = live.machine
+        if machine is None or all(record.state in FINAL for record in machine.records.values()):
+            live.scope.cancel()  # it has not begun, or is at its checks
+        else:
+            assert live.runtime is not None
+            live.runtime.cancel("", why)
+        await live.over.wait()
+        return (await self.entry(run)).state
+
+    async def _cancel_past(self, run: str) -> str:
+        entry = await self.entry(run)
+        if entry.state == "running":
+            raise Problem("repository-held", f"run {run} is going on in another process")
+        if entry.state not in ("paused", "interrupted"):
+            return entry.state
+        async with self._intake, self.writing() as writer:
+            started, _ = await trio.to_thread.run_sync(self._recorded, run)
+            state = "cancelled"
+            if started:
+                state = await past_runs.cancel(self.repository, run, self._opener(writer))
+            submission = await trio.to_thread.run_sync(self._submission, run)
+            await self._note_end(writer, run, submission, "", state=state)
+        return state
+
+    async def pause(self, run: str) -> str:
+        """Start nothing more of a run until it is resumed; what runs may end. Returns its state then."""
+        live = self.live.get(run)
+        if live is None:
+            raise Problem("wrong-state", f"run {run} is {(await self.entry(run)).state}; there is nothing to pause")
+        live.wish = live.wish or "pause"
+        if live.machine is None:
+            live.scope.cancel()
+        else:
+            assert live.runtime is not None
+            live.runtime.drain("paused")
+        await live.over.wait()
+        return (await self.entry(run)).state
+
+    async def land(self, run: str, message: str = "", keep_commits: bool = False) -> tuple[str, ...]:
+        """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused, ChecksRed."""
+        await self.entry(run)
+        if run in self.live:
+            raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])}")
+        async with self._landing, self.writing() as writer:
+            return await past_runs.land(
+                self.repository, run, message=message, keep_commits=keep_commits, opener=self._opener(writer)
+            )
+
+    def drain(self) -> None:
+        """Start nothing more; what runs may end. What is left is taken up by the next daemon."""
+        self.draining = True
+        for live in list(self.live.values()):
+            live.wish = live.wish or "drain"
+            if live.machine is None:
+                live.scope.cancel()
+            else:
+                assert live.runtime is not None
+                live.runtime.drain("the daemon stops")
+
+    def stop(self) -> None:
+        """Drop what still runs, at once; it counts as interrupted."""
+        for live in list(self.live.values()):
+            live.scope.cancel()
+
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise Problem("draining", "the daemon is about to stop; try again when it is back")
+
+    # --- telling about runs ------------------------------------------------------------------------------------
+
+    async def entry(self, run: str) -> past_runs.RunEntry:
+        """A run as the journal lists it. Raises Problem."""
+        for one in await trio.to_thread.run_sync(past_runs.entries, self.repository):
+            if one.run == run:
+                return one
+        raise Problem("no-such-run", f"there is no run {run!r} in {self.id}")
+
+    async def entries(self) -> list[past_runs.RunEntry]:
+        """All runs, oldest first; those that wait for their turn are `queued`."""
+        listed = await trio.to_thread.run_sync(past_runs.entries, self.repository)
+        return [
+            attrs.evolve(one, state=self._state(self.live[one.run]), ok=False) if one.run in self.live else one
+            for one in listed
+        ]
+
+    def _state(self, live: Live) -> str:
+        return "running" if live.turn.is_set() else "queued"
+
+    async def status(self, run: str) -> Status:
+        """A run as it stands now. Raises Problem."""
+        live = self.live.get(run)
+        if live is not None:
+            machine = live.machine
+            return Status(
+                run,
+                self._state(live),
+                live.title,
+                live.submission.at,
+                live.submission.client,
+                live.runtime.report() if machine is not None and live.runtime is not None else None,
+                machine,
+                self.queue.waits(run),
+            )
+        entry = await self.entry(run)
+        return await trio.to_thread.run_sync(self._past_status, entry)
+
+    def _past_status(self, entry: past_runs.RunEntry) -> Status:
+        with closing(Reader(self.path)) as reader:
+            ended = _decode_ended(reader.recall(_ENDED + entry.run))
+        try:
+            past = past_runs.load(self.repository, entry.run)
+        except BadInput:  # it ended before it began, or was collected
+            past = None
+        return Status(
+            entry.run,
+            entry.state,
+            entry.title,
+            entry.started_at,
+            ended.client,
+            past.report() if past is not None else None,
+            past.machine if past is not None else None,
+            error=ended.error,
+            culprit=ended.culprit,
+        )
+
+    async def batches(self, run: str, start: int) -> AsyncIterator[list[Notice]]:
+        """A run's notices from sequence number `start` on, in batches, until it ends. An empty one: it is queued still."""
+        live = self.live.get(run)
+        if live is None:
+            status = await self.status(run)
+            if status.machine is not None:
+                yield notices(status.machine, start)
+            return
+        if not live.opened.is_set():
+            yield []
+            await live.opened.wait()
+        runtime = live.runtime
+        if runtime is None:
+            return
+        while batch := await runtime.batch(start):
+            yield batch
+            start = batch[-1].seq + 1
+
+    async def diff(self, run: str, *, stat: bool = False, task: str = "") -> bytes:
+        """A run's result, or one task's commit, as a unified diff. Raises Problem."""
+        status = await self.status(run)
+        machine = status.machine
+        if machine is None:
+            return b""
+        base, tip = machine.opened.base, self.repository.ref(line_ref(run))
+        if task:
+            if task not in machine.records:
+                raise Problem("no-such-task", f"run {run} has no task {task!r}")
+            tip = machine.records[task].commit
+            base = self.repository.commit_parts(tip)[1][0] if tip else base
+            if tip is None:
+                return b""
+        if tip is None:
+            raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
+        return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
+
+
+def _load(text: str, form: str, name: str, place: Place) -> Plan:
+    def check(plan: Plan) -> Any:
+        return plans.problems(
+            plan,
+            specialists={one.name: one for one in place.specialists},
+            languages=known_languages(),
+            path_problem=problem_with,
+            codemod_problem=codemod_problem(str(place.repository.work_tree)),
+        )
+
+    return loads(text, form, name, place.choose, check=check)
+
+
+def _text(submission: Submission) -> tuple[str, str]:
+    return json.dumps(submission.plan), "json"
+
+
+def _claims(place: Place, plan: Plan, keys: Any) -> Claims:
+    """What the run's tasks may write and read, all together."""
+    if plan.claims == "grow":
+        return (EVERYTHING,), ()
+    writes: dict[str, None] = {}
+    reads: dict[str, None] = {}
+    named = {one.name: one for one in place.specialists}
+    for task, key in zip(plan.tasks, keys, strict=True):
+        writes.update(dict.fromkeys(key.writes))
+        reads.update(dict.fromkeys(key.reads))
+        if not task.writes and named[task.specialist].writes:
+            return (EVERYTHING,), ()  # it may write whatever its specialist's globs cover
+    return tuple(writes), tuple(reads)
+
+
+def _encode(submission: Submission) -> bytes:
+    return msgspec.msgpack.encode(submission)
+
+
+def _decode_ended(raw: bytes | None) -> Ended:
+    return Ended() if raw is None else msgspec.msgpack.decode(raw, type=Ended)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(_words, error.exceptions)))
+    return (
+        str(error) if isinstance(error, JourneymanError) else f"a bug of Journeyman's: {type(error).__name__}: {error}"
+    )

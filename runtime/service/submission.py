@@ -1,0 +1,119 @@
+"""What a client hands over: a plan or a run to go on with, how to run it, and for whom. Its bytes are what the journal keeps.
+
+Knows fields and their limits; not what becomes of it. Everything from outside is checked here before anything is started.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ..core.task import Plan
+from ..errors import BadInput
+
+Mode = Literal["run", "resume", "retry"]
+CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/-]{0,63}")
+KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_MOST_MESSAGE: Final = 20_000
+
+
+class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a run is run: the flags of the command line, by the same names."""
+
+    instances: int | None = None
+    sequential: bool = False
+    land: bool = False
+    keep_commits: bool = False
+    message: str = ""
+    bisect: bool = False
+    drop: bool = False
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+    yes: bool = False  # money may be spent without a budget
+
+    def check(self) -> None:
+        """Raises BadInput with everything that is wrong."""
+        problems = []
+        if self.instances is not None and not 1 <= self.instances <= 1000:
+            problems.append(f"settings.instances: {self.instances} is not a whole number from 1 to 1000")
+        if len(self.message) > _MOST_MESSAGE:
+            problems.append(f"settings.message: it has more than {_MOST_MESSAGE} characters")
+        if self.budget_usd is not None and not 0 < self.budget_usd < math.inf:
+            problems.append(f"settings.budget_usd: {self.budget_usd} is not a number above 0")
+        if self.budget_tokens is not None and not 0 < self.budget_tokens < 2**53:
+            problems.append(f"settings.budget_tokens: {self.budget_tokens} is not a whole number above 0")
+        if problems:
+            raise BadInput(problems)
+
+    def allows_spending(self, plan: Plan) -> bool:
+        """Whether money may be spent on this plan: there is a limit, or it was said that none is needed."""
+        limits = (self.budget_usd, self.budget_tokens, plan.budget_usd, plan.budget_tokens)
+        return self.yes or any(limit is not None for limit in limits)
+
+
+class Submission(msgspec.Struct, omit_defaults=True):
+    """One run, as it was handed over; kept in the journal from before the acknowledgement until the run has ended.
+
+    `plan` is the plan as a plan file has it. `held`: it was paused, and goes on only when it is told to. `at` is seconds since the
+    epoch.
+    """
+
+    client: str = "local"
+    mode: Mode = "run"
+    plan: dict[str, Any] = msgspec.field(default_factory=dict)
+    settings: Settings = msgspec.field(default_factory=Settings)
+    edits: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    held: bool = False
+    at: float = 0.0
+
+
+class Receipt(msgspec.Struct):
+    """What an idempotency key was used for."""
+
+    run: str
+    fingerprint: str
+
+
+class Ended(msgspec.Struct, omit_defaults=True):
+    """What is kept of a submission when its run has ended: whose it was, and what its records do not say."""
+
+    client: str = "local"
+    error: str = ""  # why it could not be run, or not be landed
+    culprit: str | None = None
+    at: float = 0.0
+
+
+def fingerprint(plan: Mapping[str, Any], settings: Settings) -> str:
+    """Tells two submissions apart."""
+    return hashlib.sha256(msgspec.json.encode((plan, settings), order="deterministic")).hexdigest()
+
+
+def checked_client(name: str | None, default: str = "local") -> str:
+    """A client's name. Raises BadInput."""
+    if not name:
+        return default
+    if not CLIENT.fullmatch(name):
+        raise BadInput(
+            "client: it must be 1 to 64 letters, digits and ._@:/- and begin with a letter or a digit, "
+            f"not {name[:80]!r}"
+        )
+    return name
+
+
+def checked_key(key: str | None) -> str:
+    """An idempotency key, or empty when there is none. Raises BadInput."""
+    if not key:
+        return ""
+    if not KEY.fullmatch(key):
+        raise BadInput("Idempotency-Key: it must be 1 to 255 printable ASCII characters without spaces")
+    return key
+
+
+def key_name(key: str) -> str:
+    """The journal's name for an idempotency key: of a fixed length, and not the key itself."""
+    return f"key/{hashlib.sha256(key.encode()).hexdigest()}"

@@ -1,0 +1,406 @@
+"""The daemon, as a process: REST over its Unix socket, events, queueing, its end and its new beginning."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Repo
+from daemon_process import DaemonProcess, events, waits_for
+
+FILES = {f"src/m{number}.py": f"print({number})\n" for number in range(6)}
+
+
+def rewriting(*numbers: int, **more: Any) -> dict[str, Any]:
+    """A plan that rewrites these files, one task each."""
+    way = {"pattern": "print($A)", "replace": "log($A)", "language": "python"}
+    return {
+        "plan": {"name": "rewrite", **more},
+        "task": [
+            {"id": f"t{number}", "specialist": "service", "writes": [f"src/m{number}.py"], "rewrite": way}
+            for number in numbers
+        ],
+    }
+
+
+def waiting(go: Path, *numbers: int, specialist: str = "service") -> dict[str, Any]:
+    """A plan whose tasks end when the file `go` is there."""
+    return {
+        "task": [
+            {"id": f"w{number}", "specialist": specialist, "writes": [f"src/m{number}.py"], "exec": waits_for(go)}
+            for number in numbers
+        ]
+    }
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """A running daemon."""
+    process = DaemonProcess(tmp_path)
+    yield process
+    process.close()
+
+
+def ended(client: Any, address: str) -> dict[str, Any]:
+    """A run's document after its end."""
+    assert list(events(client, f"{address}/events"))[-1][0] == "end"
+    told: dict[str, Any] = client.get(address).json()
+    return told
+
+
+def test_a_run_from_submission_to_landing(daemon: DaemonProcess, repo: Repo) -> None:
+    """Submitted, watched, looked at and landed over the socket; the checkout is untouched until `land`."""
+    base = repo.commit(FILES)
+    runs = daemon.register(repo)
+    with daemon.client() as client:
+        made = client.post(runs, json={"plan": rewriting(0, 1, 2, checks=["git --version"])})
+        assert made.status_code == 201
+        address = made.headers["location"]
+        assert address == f"{runs}/r1"
+        seen = list(events(client, f"{address}/events"))
+        kinds = [kind for kind, _, _ in seen if kind != "queued"]
+        assert kinds[0] == "opened"
+        assert kinds[-2:] == ["closed", "end"]
+        assert kinds.count("started") == 3
+        told = client.get(address).json()
+        assert (told["state"], told["ok"], told["commit"] != base) == ("done", True, True)
+        assert {name: task["state"] for name, task in told["tasks"].items()} == {
+            "t0": "done",
+            "t1": "done",
+            "t2": "done",
+        }
+        assert told["checks"][0]["ok"]
+        assert "+log(1)" in client.get(f"{address}/diff").text
+        assert "+log(1)" not in client.get(f"{address}/diff?task=t2").text
+        assert "3 files changed" in client.get(f"{address}/diff?stat=true").text
+        story = client.get(f"{address}/tasks/t1").json()["story"]
+        assert [row["type"] for row in story][:2] == ["submitted", "started"]
+        assert {row["id"] for row in client.get(f"{address}/graph").json()["tasks"]} == {"t0", "t1", "t2"}
+        assert [one["run"] for one in client.get(runs).json()] == ["r1"]
+        assert repo.git("rev-parse", "HEAD") == base
+        landed = client.post(f"{address}/land").json()
+        assert repo.git("rev-parse", "HEAD") == landed["commit"]
+        assert client.post(f"{address}/land").json()["code"] == "repository-refused"
+    assert (repo.path / "src/m1.py").read_text() == "log(1)\n"
+    assert repo.git("status", "--porcelain") == ""
+
+
+def test_curl_drives_it(daemon: DaemonProcess, repo: Repo) -> None:
+    """A client that nobody here wrote: a TOML plan handed over with `curl --unix-socket`, with its settings in the query."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    plan = (
+        '[[task]]\nid = "a"\nspecialist = "service"\nwrites = ["src/m0.py"]\nexec = ["sed", "-i", "s/0/7/", "{file}"]\n'
+    )
+
+    def curl(*words: str) -> str:
+        return subprocess.run(
+            ["curl", "-sS", "--unix-socket", str(daemon.socket), *words],
+            input=plan,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    assert json.loads(curl("http://localhost/v1/health"))["ok"]
+    kind = "content-type: application/toml"
+    told = json.loads(curl("-H", kind, "--data-binary", "@-", f"http://localhost{runs}?land=true"))
+    assert told["run"] == "r1"
+    assert "event: end" in curl("-N", f"http://localhost{runs}/r1/events")
+    assert repo.show("HEAD", "src/m0.py") == b"print(7)\n"
+
+
+def test_only_this_user_may_open_the_socket(daemon: DaemonProcess) -> None:
+    """The socket, the token and the lock are for their owner alone, and there is one daemon a socket."""
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE((daemon.state / "token").stat().st_mode) == 0o600
+    assert stat.S_IMODE(daemon.state.stat().st_mode) == 0o700
+    second = daemon.journeyman("serve", cwd=daemon.folder)
+    assert second.returncode == 6
+    assert str(daemon.process.pid) in second.stderr
+    with daemon.client() as client:
+        assert client.get("/v1/health").json()["ok"]
+
+
+def test_a_key_makes_a_submission_once(daemon: DaemonProcess, repo: Repo) -> None:
+    """The same key and plan give the same run, also after a restart; another plan under the key is refused."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    key = {"idempotency-key": "deploy-7"}
+    with daemon.client() as client:
+        assert client.post(runs, json={"plan": rewriting(0)}, headers=key).status_code == 201
+        again = client.post(runs, json={"plan": rewriting(0)}, headers=key)
+        assert (again.status_code, again.json()["run"]) == (200, "r1")
+        other = client.post(runs, json={"plan": rewriting(1)}, headers=key)
+        assert (other.status_code, other.json()["code"]) == (422, "key-reused")
+        ended(client, f"{runs}/r1")
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        assert client.post(runs, json={"plan": rewriting(0)}, headers=key).json()["run"] == "r1"
+        assert len(client.get(runs).json()) == 1
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("nothing", {}, 400, "bad-input"),
+    ("a field nobody knows", {"plan": rewriting(0), "colour": 1}, 400, "bad-input"),
+    ("a task that waits for itself", {"plan": {"task": [{"id": "a", "specialist": "service", "after": ["a"]}]}}, 422, "bad-plan"),
+    ("a specialist nobody knows", {"plan": {"task": [{"id": "a", "specialist": "cook"}]}}, 422, "bad-plan"),
+    ("no way", {"plan": {"task": [{"id": "a", "specialist": "service", "writes": ["src/m0.py"]}]}}, 422, "bad-plan"),
+    ("a base that is none", {"plan": rewriting(0, base="nowhere")}, 400, "bad-input"),
+    ("not TOML", {"plan": "= =", "format": "toml"}, 422, "bad-plan"),
+    ("a format nobody knows", {"plan": "x", "format": "xml"}, 422, "bad-plan"),
+    ("instances below one", {"plan": rewriting(0), "settings": {"instances": 0}}, 400, "bad-input"),
+    ("a client with a line end", {"plan": rewriting(0), "client": "a\nb"}, 400, "bad-input"),
+    ("a path that leads out", {"plan": {"task": [{"id": "a", "specialist": "service", "writes": ["../x"], "exec": ["true"]}]}}, 422, "bad-plan"),
+]  # fmt: skip
+
+
+def test_bad_submissions_start_nothing(daemon: DaemonProcess, repo: Repo) -> None:
+    """Each is answered with a problem of its own code that names what is wrong; there is no run afterwards."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    with daemon.client() as client:
+        for what, body, status, code in BAD:
+            answer = client.post(runs, json=body)
+            assert (answer.status_code, answer.json()["code"]) == (status, code), (what, answer.text)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert len(answer.json()["detail"]) > 10, what
+        assert client.get(runs).json() == []
+        for method, path, code in (
+            ("GET", f"{runs}/r9", "no-such-run"),
+            ("GET", "/v1/repositories/none/runs", "no-such-repository"),
+            ("POST", f"{runs}/r9/cancel", "no-such-run"),
+            ("GET", "/v2", "no-such-page"),
+            ("DELETE", "/v1/health", "no-such-method"),
+            ("GET", f"{runs}?limit=many", "bad-input"),
+        ):
+            answer = client.request(method, path)
+            assert answer.json()["code"] == code, answer.text
+            assert answer.status_code == answer.json()["status"]
+        outside = client.post("/v1/repositories", json={"path": "relative"})
+        assert outside.json()["code"] == "bad-input"
+        assert client.post("/v1/repositories", json={"path": str(repo.path.parent)}).json()["code"] == "bad-input"
+
+
+def test_events_from_any_number_each_once(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A watcher that broke off goes on behind the last id it saw and has every event once; a silent run has a heartbeat."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        address = client.post(runs, json={"plan": waiting(go, 0, 1)}).headers["location"]
+        first, last = [], ""
+        for kind, data, number in events(client, f"{address}/events?heartbeat_s=0.05"):
+            if kind == "heartbeat" and last:
+                break
+            last = number or last
+            first += [(kind, data)] if kind not in ("heartbeat", "queued") else []
+        go.touch()
+        rest = [(kind, data) for kind, data, _ in events(client, f"{address}/events", **{"last-event-id": last})]
+        whole = [(kind, data) for kind, data, _ in events(client, f"{address}/events")]
+        assert len(first) > 3
+        assert first + rest == whole
+        tail = [data["seq"] for kind, data, _ in events(client, f"{address}/events?from=4") if kind != "end"]
+        assert tail
+        assert tail[0] == 4
+        assert client.get(f"{address}/events?from=0").json()["code"] == "bad-input"
+
+
+def test_cancel_pause_resume_and_retry(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A paused run waits until it is resumed; one task of a run can be cancelled, and tried again; a run can be ended."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        plan = {"task": [*waiting(go, 0)["task"], {**rewriting(1)["task"][0], "after": ["w0"]}]}
+        address = client.post(runs, json={"plan": plan}).headers["location"]
+        next(one for one in events(client, f"{address}/events") if one[0] == "started")
+        pausing = subprocess.Popen(
+            ["curl", "-sS", "--unix-socket", str(daemon.socket), "-X", "POST", f"http://localhost{address}/pause"],
+            stdout=subprocess.PIPE,
+        )
+        next(one for one in events(client, f"{address}/events") if one[0] == "drain-requested")
+        go.touch()
+        out, _ = pausing.communicate(timeout=30)
+        assert json.loads(out) == {"run": "r1", "state": "paused"}
+        told = client.get(address).json()
+        assert (told["state"], told["tasks"]["t1"]["state"]) == ("paused", "ready")
+        assert client.post(f"{address}/retry").json()["code"] == "wrong-state"
+        assert client.post(f"{address}/resume").json()["state"] in ("queued", "running")
+        assert ended(client, address)["state"] == "done"
+        assert client.post(f"{address}/resume").json()["code"] == "wrong-state"
+
+        never = tmp_path / "never"
+        address = client.post(runs, json={"plan": waiting(never, 0, 1)}).headers["location"]
+        next(one for one in events(client, f"{address}/events") if one[0] == "started")
+        assert client.post(f"{address}/cancel", json={"task": "nothing"}).json()["code"] == "no-such-task"
+        assert client.post(f"{address}/cancel", json={"task": "w0"}).json()["state"] == "running"
+        assert client.post(f"{address}/cancel").json()["state"] == "cancelled"
+        never.touch()
+        edits = {"w0": {"exec": ["true"]}}
+        assert client.post(f"{address}/retry", json={"edits": {"w0": {"id": "x"}}}).json()["code"] == "bad-input"
+        assert client.post(f"{address}/retry", json={"edits": edits}).status_code == 200
+        assert ended(client, address)["state"] == "done"
+
+
+def test_disjoint_runs_go_together_and_others_wait_with_a_reason(
+    daemon: DaemonProcess, repo: Repo, tmp_path: Path
+) -> None:
+    """Two runs on other files go on at once; a third that needs a file of the first says so, and starts when it has ended."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        client.post(runs, json={"plan": waiting(go, 0, 1)})
+        second = client.post(runs, json={"plan": rewriting(2)}).headers["location"]
+        third = client.post(runs, json={"plan": rewriting(1, 3)}).json()
+        assert third["state"] == "queued"
+        assert third["waits"] == {"runs": ["r1"], "path": "src/m1.py", "reason": "waits for r1: it needs src/m1.py too"}
+        assert ended(client, second)["state"] == "done"
+        queue = client.get(runs.removesuffix("/runs")).json()["queue"]
+        assert [(one["run"], one["active"]) for one in queue] == [("r1", True), ("r3", False)]
+        assert next(iter(events(client, f"{runs}/r3/events")))[1]["waits"]["runs"] == ["r1"]
+        go.touch()
+        assert ended(client, f"{runs}/r3")["state"] == "done"
+        assert client.get(f"{runs}/r1").json()["state"] == "done"
+
+
+def test_sigterm_drains_and_the_next_start_goes_on(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """SIGTERM lets the running task end, starts nothing more and exits 0; the next daemon finishes the run by itself, and the
+    one that was still queued."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        plan = {"task": [*waiting(go, 0)["task"], {**rewriting(1)["task"][0], "after": ["w0"]}]}
+        client.post(runs, json={"plan": plan})
+        client.post(runs, json={"plan": rewriting(0, 2)})
+        next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.until("draining")
+        assert client.post(runs, json={"plan": rewriting(5)}).json()["code"] == "draining"
+        assert client.get("/v1/health").json()["state"] == "draining"
+        go.touch()
+    assert daemon.reap() == 0
+    assert not daemon.socket.exists()
+    listed = json.loads(daemon.journeyman("runs", "--json", cwd=repo.path).stdout)
+    assert [one["state"] for one in listed] == ["interrupted", "interrupted"]
+    daemon.start()
+    with daemon.client() as client:
+        first, second = ended(client, f"{runs}/r1"), ended(client, f"{runs}/r2")
+        assert (first["state"], second["state"]) == ("done", "done")
+        assert first["tasks"]["w0"]["attempts"] == 1
+        assert first["tasks"]["t1"]["attempts"] == 1
+
+
+def test_nothing_acknowledged_is_lost_by_a_kill(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """Killed with runs going on and waiting, three times over: each acknowledged run ends done, with one commit a task."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    acknowledged = []
+    with daemon.client() as client:
+        for number in range(6):
+            plan = {
+                "task": [
+                    {**rewriting(number)["task"][0], "id": f"k{number}"},
+                    *waiting(tmp_path / "go", (number + 1) % 6)["task"],
+                ]
+            }
+            acknowledged.append(client.post(runs, json={"plan": plan}).json()["run"])
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        next(
+            one for one in events(client, f"{runs}/r1/events") if one[0] == "started" and one[1]["task"].startswith("w")
+        )
+    daemon.kill()
+    (tmp_path / "go").touch()
+    daemon.start()
+    with daemon.client() as client:
+        for run in acknowledged:
+            told = ended(client, f"{runs}/{run}")
+            assert told["state"] == "done", told
+            trailers = repo.git(
+                "log", "--format=%(trailers:key=Journeyman-Task,valueonly)", f"{told['base']}..{told['line']}"
+            )
+            assert trailers.split() == [f"k{int(run[1:]) - 1}"]
+        assert len(client.get(runs).json()) == 6
+    assert daemon.stop() == 0
+    assert repo.git("fsck") == ""
+    assert not list((repo.path / ".git").rglob("index.lock"))
+
+
+def test_the_daemon_and_the_command_line_do_not_step_on_each_other(
+    daemon: DaemonProcess, repo: Repo, tmp_path: Path
+) -> None:
+    """While a run of the daemon's goes on, `journeyman run` is refused with its process; beside an idle daemon it runs."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(rewriting(3)))
+    with daemon.client() as client:
+        client.post(runs, json={"plan": waiting(tmp_path / "go", 0)})
+        held = daemon.journeyman("run", str(plan), "--json", cwd=repo.path)
+        assert held.returncode == 6
+        assert str(daemon.process.pid) in held.stderr
+        (tmp_path / "go").touch()
+        ended(client, f"{runs}/r1")
+    assert daemon.journeyman("run", str(plan), "--json", cwd=repo.path).returncode == 0
+
+
+def test_bodies_and_types_are_bounded(daemon: DaemonProcess, repo: Repo) -> None:
+    """Another content type, an encoded or a huge body, and a request that is cut short are refused; the daemon goes on."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    with daemon.client() as client:
+        assert client.post(runs, content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
+        assert client.post(runs, content=b"{}").status_code == 415
+        assert (
+            client.post(
+                runs, content=b"{}", headers={"content-type": "application/json", "content-encoding": "gzip"}
+            ).status_code
+            == 415
+        )
+        assert (
+            client.post(runs, content=b" " * 9_000_000, headers={"content-type": "application/json"}).status_code == 413
+        )
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.connect(str(daemon.socket))
+            raw.sendall(
+                f"POST {runs} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{{".encode()
+            )
+        assert client.get("/v1/health").json()["ok"]
+        assert client.get(runs).json() == []
+
+
+def test_the_description_says_what_is_served(daemon: DaemonProcess) -> None:
+    """Every endpoint is in the OpenAPI document with its problems, and each reference in it leads somewhere."""
+    with daemon.client() as client:
+        told = client.get("/v1/openapi.json").json()
+    assert told["openapi"].startswith("3.1")
+    assert "/v1/repositories/{repository}/runs/{run}/events" in told["paths"]
+
+    def references(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            yield from ([value["$ref"]] if "$ref" in value else [])
+            for one in value.values():
+                yield from references(one)
+        elif isinstance(value, list):
+            for one in value:
+                yield from references(one)
+
+    for reference in references(told):
+        at: Any = told
+        for part in reference.removeprefix("#/").split("/"):
+            at = at[part]
+    for methods in told["paths"].values():
+        for operation in methods.values():
+            assert "401" in operation["responses"]
