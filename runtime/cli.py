@@ -26,9 +26,10 @@ from specialists import known_languages
 from specialists.command import SIZE_CAP_BYTES
 from specialists.outcome import FileOutcome
 
-from . import foretell, looking, serving
+from . import foretell, looking, secrets, serving
 from . import refactor as refactors
 from . import runs as past_runs
+from .core.record import FINAL
 from .core.task import FIXPOINT, Codemod, Plan, Rewrite
 from .errors import BadInput, Bug, JourneymanError
 from .execution import (
@@ -44,7 +45,7 @@ from .execution import (
     writable,
 )
 from .git import Repository
-from .progress import because, clock
+from .progress import because, clock, money
 from .report import RunReport, failed_files
 from .terminal import Place, common, configured, load, put, say
 
@@ -223,7 +224,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         f"instances {report.utilization:.0%} busy, at least {clock(report.bound_s)} needed ({report.bound_by})"
     )
     for name, task in report.tasks.items() if tasks else ():
-        if task.state != "done":
+        if task.state != "done" and task.now in FINAL:
             say(f"  {task.state} {name}: {because(name, task.error)}")
     for check in report.checks:
         say(f"  check {'green' if check.ok else 'RED'}: {check.command} ({check.seconds:.1f} s)")
@@ -241,7 +242,13 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         red = any(not check.ok for check in report.checks)
         verbs = ["diff", *([] if report.ok else ["retry"]), *([] if red else ["land"])]
         say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
-    if report.state == "interrupted" and report.run:
+    if report.spent.tokens:
+        say(f"  {money(report.spent)}")
+        for name, spent in report.spent_by_specialist.items():
+            say(f"    {name}: {money(spent)}")
+    if report.paused:
+        say(f"paused: {report.paused}")
+    if report.state in ("interrupted", "paused") and report.run:
         say(f"  go on with: journeyman resume {report.run}")
 
 
@@ -522,6 +529,7 @@ def take_exec(words: Sequence[str]) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    secrets.hide()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:

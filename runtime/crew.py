@@ -17,6 +17,7 @@ import attrs
 
 from specialists import BUILTIN
 
+from .agents import load_agents
 from .config import Config
 from .core.task import Handler, Specialist
 from .errors import BadInput
@@ -25,7 +26,8 @@ ENTRY_POINTS = "journeyman.specialists"
 
 
 def specialists(config: Config, root: Path) -> list[Specialist]:
-    """The user's own first, then the shipped ones, then those of installed packages. Raises BadInput with every problem."""
+    """The user's own first, then the shipped ones, those of installed packages and the repository's agent files; of one name the first
+    counts, and the configuration changes any. Raises BadInput with every problem."""
     found = {one.name: one for one in BUILTIN}
     problems: list[str] = []
     for point in entry_points(group=ENTRY_POINTS):
@@ -34,6 +36,11 @@ def specialists(config: Config, root: Path) -> list[Specialist]:
             found.setdefault(loaded.name, loaded)
         else:
             problems.append(f"entry point {point.name}: it must be a Specialist, not {type(loaded).__name__}")
+    try:
+        for agent in load_agents(root):
+            found.setdefault(agent.name, agent)
+    except BadInput as error:
+        problems += error.problems
     own: list[str] = []
     for name, fields in config.specialists.items():
         where = f"{config.source}: specialists.{name}"

@@ -27,7 +27,7 @@ from specialists.command import SIZE_CAP_BYTES
 from . import preparation
 from .checks import words_of
 from .core.estimate import Estimator
-from .core.events import Finished
+from .core.events import Finished, Spent
 from .core.plan import Problem, called
 from .core.record import BACKOFF, CLAIMING, READY, WAITING
 from .core.task import Plan, Specialist, Task
@@ -253,6 +253,16 @@ def exit_code(report: RunReport) -> int:
     return EXIT_OK if report.ok and not failed_files(report) else EXIT_FAILED
 
 
+def _cost(spent: Spent) -> dict[str, float | int]:
+    return {
+        "usd": round(spent.usd, 6),
+        "saved_usd": round(spent.saved_usd, 6),
+        "tokens_in": spent.input + spent.cache_write,
+        "tokens_cached": spent.cache_read,
+        "tokens_out": spent.output,
+    }
+
+
 def document(report: RunReport) -> dict[str, Any]:
     """A run as the JSON that scripts rely on."""
     return {
@@ -270,6 +280,9 @@ def document(report: RunReport) -> dict[str, Any]:
         "steals": report.steals,
         "counts": dict(report.counts),
         "dropped": list(report.dropped),
+        "paused": report.paused or None,
+        "cost": _cost(report.spent),
+        "cost_by_specialist": {name: _cost(spent) for name, spent in report.spent_by_specialist.items()},
         "tasks": {
             name: {
                 "state": task.state,
@@ -282,6 +295,7 @@ def document(report: RunReport) -> dict[str, Any]:
                 "finished_s": task.finished_s,
                 "commit": task.commit,
                 "error": task.error,
+                **({"cost": _cost(task.spent)} if task.spent.tokens else {}),
             }
             for name, task in report.tasks.items()
         },

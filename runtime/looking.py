@@ -16,7 +16,7 @@ import msgspec
 import trio
 
 from . import doctor as doctors
-from . import foretell, trace
+from . import foretell, trace, transcript
 from . import refactor as refactors
 from . import runs as past_runs
 from .core import plan as plans
@@ -24,7 +24,7 @@ from .core.task import Task
 from .errors import BadInput
 from .execution import EXIT_BAD_INPUT, EXIT_OK, checked, document
 from .git import Repository
-from .progress import clock
+from .progress import clock, money
 from .report import RunReport
 from .terminal import Place, common, load, put, say
 
@@ -131,7 +131,8 @@ def show(run_name: str, task: str | None, repo: str, as_json: bool, trace_file: 
         took = clock(one.finished_s - one.started_s) if one.finished_s is not None and one.started_s is not None else ""
         stolen = f"  stolen from {one.stolen_from}" if one.stolen else ""
         why = f"  {one.error}" if one.error and one.state != "done" else ""
-        click.echo(f"  {one.state:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{why}")
+        cost = f"  {money(one.spent)}" if one.spent.tokens else ""
+        click.echo(f"  {one.now:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{cost}{why}")
     click.echo("")
     for line in trace.timeline(past.machine, shutil.get_terminal_size((100, 24)).columns):
         click.echo(line)
@@ -143,15 +144,18 @@ def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool
         raise BadInput(f"run {past.entry.run} has no task {task!r}")
     story = [{"at_s": at, **msgspec.to_builtins(item)} for at, item in past.machine.story(task)]
     if as_json:
-        put({**document(report)["tasks"][task], "id": task, "result": report.tasks[task].result, "story": story})
+        row = {**document(report)["tasks"][task], "id": task, "result": report.tasks[task].result, "story": story}
+        put({**row, "conversation": transcript.turns(past.repository, past.entry.run, task)})
         return EXIT_OK
-    for row in story:
-        at = row.pop("at_s")
-        kind = row.pop("type")
-        row.pop("task", None)
-        row.pop("tasks", None)
-        told = "  ".join(f"{name}={value}" for name, value in row.items())
+    for item in story:
+        at = item.pop("at_s")
+        kind = item.pop("type")
+        item.pop("task", None)
+        item.pop("tasks", None)
+        told = "  ".join(f"{name}={value}" for name, value in item.items())
         click.echo(f"{at:9.3f}  {kind:<12} {told}"[:400])
+    for words in transcript.lines(past.repository, past.entry.run, task):
+        click.echo(words)
     return EXIT_OK
 
 

@@ -179,6 +179,13 @@ def because(task: str, error: str | None) -> str:
     return (error or "").removeprefix(f"{task}: ")
 
 
+def money(spent: ev.Spent) -> str:
+    """What was bought, in words: dollars, tokens in, cached and out, and what the cache saved."""
+    tokens = f"{spent.input + spent.cache_write:,} tokens in, {spent.cache_read:,} cached, {spent.output:,} out"
+    saved = f"; the cache saved ${spent.saved_usd:.2f}" if spent.saved_usd >= 0.005 else ""
+    return f"${spent.usd:.4f}, {tokens}{saved}" if spent.usd < 0.1 else f"${spent.usd:.2f}, {tokens}{saved}"
+
+
 def clock(seconds: float) -> str:
     """Seconds as people read them: `4.2s`, `1:05`, `2:00:00`."""
     if seconds < 10:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import attrs
 
+from .core.events import NOTHING, Spent
 from .core.machine import Machine
 from .core.record import CANCELLED, DONE, FAILED, FINAL, SKIPPED, Record
 
@@ -33,7 +34,8 @@ class CheckResult:
 
 @attrs.frozen
 class TaskReport:
-    """One task. Times are seconds since the run was opened, None when it never started or never ended."""
+    """One task. Times are seconds since the run was opened, None when it never started or never ended. `now` is where the machine has
+    it: the same as `state`, or for one that has not ended what it waits in (`held`, `ready`, ...)."""
 
     id: str
     specialist: str
@@ -47,6 +49,8 @@ class TaskReport:
     started_s: float | None
     finished_s: float | None
     commit: str | None
+    spent: Spent = NOTHING
+    now: str = ""
 
 
 @attrs.frozen
@@ -83,6 +87,8 @@ class TaskReports(Mapping[str, TaskReport]):
             started_s=record.started_s,
             finished_s=record.finished_s,
             commit=record.commit,
+            spent=record.spent or NOTHING,
+            now=record.state,
         )
 
     def __iter__(self) -> Iterator[str]:
@@ -112,6 +118,9 @@ class RunReport:
     landed: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()  # tasks that a bisection took off the line
     counts: Mapping[str, int] = attrs.field(factory=dict)  # {state: how many tasks}
+    spent: Spent = NOTHING  # on models: tokens, US dollars, and what the cache saved
+    spent_by_specialist: Mapping[str, Spent] = attrs.field(factory=dict)  # absent = nothing
+    paused: str = ""  # why, when the state is "paused"
 
     @cached_property
     def bound(self) -> tuple[float, BoundBy]:
@@ -261,6 +270,11 @@ def build(
             first = record.began_s
         busy_s += record.busy_s
         steals += bool(record.stolen_from)
+    by_specialist: dict[str, Spent] = {}
+    for record in records.values():
+        if record.spent is not None:
+            name = record.task.specialist
+            by_specialist[name] = by_specialist.get(name, Spent()) + record.spent
     makespan_s = last_end - first if first is not None and last_end > first else 0.0
     dispatch = machine.dispatch
     landed = tuple(commit for event in machine.landed for commit in event.commits)
@@ -283,4 +297,7 @@ def build(
         landed=landed,
         dropped=tuple(task for event in machine.dropped for task in event.tasks),
         counts=counts,
+        spent=sum(by_specialist.values(), Spent()),
+        spent_by_specialist=by_specialist,
+        paused=machine.paused,
     )

@@ -19,12 +19,14 @@ import attrs
 import msgspec
 import trio
 
+from runtime import secrets
 from runtime.budget import Reservation, Usage
 from runtime.conversation import Conversation
 from runtime.core.changes import Changeset
 from runtime.core.events import Answered, Spent
 from runtime.core.task import Handler, Specialist
 from runtime.errors import (
+    BudgetSpent,
     ChecksRed,
     EmptyChange,
     MalformedCall,
@@ -56,18 +58,27 @@ MALFORMED_ALLOWED: Final = 3  # tool inputs in a row that no tool can take, or a
 MODEL_FAMILY: Final = "sonnet"
 _CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
 _CHARS_A_TOKEN_AT_LEAST: Final = 2.0  # for the budget, which must hold
+_SHORTER: Final = (
+    8_192,
+    2_048,
+)  # tokens an answer may have when the budget has no room for the specialist's max_tokens
 _CONNECT_S: Final = 30.0
 _SUMMARY_LIMIT: Final = 2_000
 _NUDGE: Final = "Nothing has changed. Make the change now, or call nothing_to_do with the reason if none is needed."
 
 
 def default_model() -> str:
-    """The newest model of the middle family in the installed SDK's list."""
+    """What a specialist without a model works with: the newest of the middle family in the installed SDK's list."""
+    return newest_model(MODEL_FAMILY)
+
+
+def newest_model(family: str) -> str:
+    """The newest model of a family (`opus`, `sonnet`, `haiku`, ...) in the installed SDK's list; the family's name if it has none."""
     from anthropic.types import ModelParam
 
     names = [name for part in get_args(ModelParam) for name in get_args(part) if isinstance(name, str)]
-    known = [name for name in names if re.fullmatch(rf"claude-{MODEL_FAMILY}-\d+(-\d)?", name)]
-    return max(known, key=lambda name: [int(number) for number in re.findall(r"\d+", name)])
+    known = [name for name in names if re.fullmatch(rf"claude-{family}-\d+(-\d)?", name)]
+    return max(known, key=lambda name: [int(number) for number in re.findall(r"\d+", name)], default=family)
 
 
 def credentials_problem() -> str | None:
@@ -96,6 +107,9 @@ class Claude:
     stall_s: float = STALL_S
     client: AsyncAnthropic | None = None
     prefixes: Prefixes = attrs.field(factory=Prefixes)
+    secret: tuple[str, ...] = attrs.field(
+        factory=secrets.values, repr=False
+    )  # what no prompt and no journal gets to see
     chars_a_token: float = _CHARS_A_TOKEN
     output_tokens: float = 1000.0  # an answer's, on the mean: learned
     _prices: Prices | None = None
@@ -166,6 +180,7 @@ class _Session:
     turn: int = 0
     rounds: int = 0  # times that red checks went back
     nudged: bool = False
+    cut_short: bool = False  # the last answer had a lower limit than it should, for the budget's sake
     malformed: int = 0  # calls in a row
     desk: Desk | None = None
     tools: tuple[dict[str, Any], ...] = ()
@@ -230,6 +245,10 @@ class _Session:
         if stop == "refusal":
             raise Refused(f"the model refused: {_text(content)[:500] or 'without a word'}")
         if stop in ("max_tokens", "model_context_window_exceeded"):
+            if self.cut_short:
+                raise BudgetSpent(
+                    f"the budget left room for a short answer only, and turn {self.turn} needed a longer one"
+                )
             raise Truncated(f"the answer ended at its limit ({stop}) in turn {self.turn}")
         if stop == "pause_turn":
             return None, []
@@ -253,12 +272,15 @@ class _Session:
         try:
             if self.desk is None:
                 raise MalformedInput("there are no tools here")
-            result["content"] = await self.desk.call(call["name"], call["input"])
+            result["content"] = self._redacted(await self.desk.call(call["name"], call["input"]))
             self.malformed = 0
         except ToolError as error:
             self.malformed = self.malformed + 1 if isinstance(error, MalformedInput) else 0
-            result |= {"content": str(error), "is_error": True}
+            result |= {"content": self._redacted(str(error)), "is_error": True}
         return result
+
+    def _redacted(self, text: str) -> str:
+        return secrets.redacted(text, self.claude.secret)
 
     async def _judge(self, content: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
         """Whether it is done, now that the model has ended its turn. Its word is no evidence."""
@@ -291,7 +313,8 @@ class _Session:
         assert self.workspace is not None
         self.brief.progress("runs its checks")
         found = await self.talk.check(self.workspace, commands)
-        return [(one.command, told_of(one.command, one.ok, one.exit, one.output)) for one in found if not one.ok]
+        said = [(one.command, told_of(one.command, one.ok, one.exit, one.output)) for one in found if not one.ok]
+        return [(name, self._redacted(text)) for name, text in said]
 
     # --- asking for an answer ----------------------------------------------------------------------------------
 
@@ -333,11 +356,8 @@ class _Session:
 
     async def _try(self, attempt: int) -> tuple[list[dict[str, Any]], str]:
         characters = _length(self.tools) + _length(self.blocks) + _length(self.messages)
-        worst_input = math.ceil(characters / _CHARS_A_TOKEN_AT_LEAST) + 100
-        limit = self.specialist.max_tokens
         price = self._price()
-        worst = price.worst_usd(worst_input, limit, ttl="5m") if price is not None else Decimal(0)
-        reservation = await self.talk.budget.reserve_when_free(self.brief.task.id, worst, worst_input + limit)
+        reservation, limit = await self._reserve(characters, price)
         with reservation:
             fresh = max(1.0, (characters - self.cached_characters) / self.claude.chars_a_token)
             async with self.claude.gate.call(input_tokens=fresh, output_tokens=self.claude.output_tokens) as call:
@@ -351,6 +371,23 @@ class _Session:
             self.turn, content, stop=stop, model=model, spent=spent, state=self._state(), opening=opening_content
         )
         return content, stop
+
+    async def _reserve(self, characters: int, price: Price | None) -> tuple[Reservation, int]:
+        """(the reservation, the most tokens the answer may have): near the budget's end a shorter answer is better than none. Raises
+        BudgetSpent."""
+        worst_input = math.ceil(characters / _CHARS_A_TOKEN_AT_LEAST) + 100
+        most = self.specialist.max_tokens
+        limits = [most, *(limit for limit in _SHORTER if limit < most)]
+        for limit in limits:
+            worst = price.worst_usd(worst_input, limit, ttl="5m") if price is not None else Decimal(0)
+            try:
+                found = await self.talk.budget.reserve_when_free(self.brief.task.id, worst, worst_input + limit)
+            except BudgetSpent as error:
+                spent = error
+                continue
+            self.cut_short = limit < most
+            return found, limit
+        raise spent
 
     def _price(self) -> Price | None:
         """Raises BadInput when a budget of money is set and the model's price is not known."""

@@ -6,7 +6,7 @@ fields are only ever added, with defaults. Unaware of what the machine does with
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -140,6 +140,9 @@ class Spent(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return self.input + self.cache_write + self.cache_read + self.output
 
 
+NOTHING: Final = Spent()
+
+
 class Answered(Event, tag="answered"):
     """A model's answer, durable before its tools run. `opening` is the conversation's first message (with turn 1 only), `state`
     the workspace it belongs to, `content` the answer's blocks as the API gave them."""
@@ -150,7 +153,7 @@ class Answered(Event, tag="answered"):
     content: list[dict[str, Any]] = msgspec.field(default_factory=list)
     stop: str = ""
     model: str = ""
-    spent: Spent = Spent()
+    spent: Spent = NOTHING
     state: Changeset | None = None
     opening: list[dict[str, Any]] = msgspec.field(default_factory=list)
 
@@ -170,7 +173,7 @@ class Charged(Event, tag="charged"):
 
     task: str
     attempt: int
-    spent: Spent = Spent()
+    spent: Spent = NOTHING
     why: str = ""
 
 

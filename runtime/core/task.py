@@ -124,7 +124,7 @@ class Specialist:
     isolation: Isolation = attrs.field(default="overlay", kw_only=True)
     model: str = attrs.field(default="", kw_only=True)
     effort: str = attrs.field(default="", kw_only=True)
-    max_tokens: int = attrs.field(default=32_000, kw_only=True)
+    max_tokens: int = attrs.field(default=16_000, kw_only=True)
     max_turns: int = attrs.field(default=60, kw_only=True)
     tools: tuple[str, ...] | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(_strings)
