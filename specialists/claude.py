@@ -360,7 +360,9 @@ class _Session:
         reservation, limit = await self._reserve(characters, price)
         with reservation:
             fresh = max(1.0, (characters - self.cached_characters) / self.claude.chars_a_token)
-            async with self.claude.gate.call(input_tokens=fresh, output_tokens=self.claude.output_tokens) as call:
+            async with self.claude.gate.call(
+                input_tokens=fresh, output_tokens=self.claude.output_tokens, model=self.model
+            ) as call:
                 one = _Request(self, call, reservation, price, attempt)
                 content, stop, model, usage = await one.send(limit)
             spent = one.settle(usage)
