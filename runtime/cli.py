@@ -451,17 +451,20 @@ def _edits(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
 @common
 @running
 @click.option("--keep", metavar="DIR", default="", help="Make the example here and keep it.")
-def demo(repo: str, as_json: bool, keep: str, **flags: Any) -> int:
+@click.option("--claude", is_flag=True, help="Let Claude do thirty of the tasks, told in words; needs a key.")
+def demo(repo: str, as_json: bool, keep: str, claude: bool, **flags: Any) -> int:
     """The main job on a shipped example, offline: three specialists migrate a small shop."""
+    name = "claude.toml" if claude else "plan.toml"
     folder = Path(keep) if keep else Path(tempfile.mkdtemp(prefix="journeyman-demo-")) / "shop"
     if folder.exists() and any(folder.iterdir()):
         raise BadInput(f"--keep {keep}: the folder is not empty")
     _make_shop(folder)
     if not as_json:
-        say(f"the shop is in {folder}; its plan is plan.toml\n")
+        say(f"the shop is in {folder}; its plan is {name}\n")
     place = Place.open(str(folder))
-    plan = load(place, folder / "plan.toml")
-    checked(plan, place.specialists, place.repository, "plan.toml")
+    plan = load(place, folder / name)
+    checked(plan, place.specialists, place.repository, name)
+    _agree(place, plan, flags)
     options = attrs.evolve(_options(place, flags, False, as_json), land=True)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
     states = refactors.of_tasks(plan.tasks, outcome.report, place.repository)

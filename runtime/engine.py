@@ -577,7 +577,8 @@ class Runtime:
             if record.state == DONE and record.started_s is not None and record.finished_s is not None:
                 size_bytes = sizes(record.task) if sizes is not None else 0
                 seconds = record.finished_s - record.started_s
-                self._estimator.learn(record.task.specialist, record.task.way, size_bytes, seconds)
+                way = preparation.way_of(record.task, self.specialists[record.task.specialist])
+                self._estimator.learn(record.task.specialist, way, size_bytes, seconds)
 
     def _close_run(self, state: str) -> None:
         self._post(Closed(state))

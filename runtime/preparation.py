@@ -14,7 +14,7 @@ import msgspec
 
 from . import claims
 from .core import plan as plans
-from .core.estimate import Estimator
+from .core.estimate import MODEL_WAY, Estimator
 from .core.events import Keys, Opened, Order
 from .core.record import Record
 from .core.task import Codemod, Plan, Specialist, Task
@@ -114,11 +114,18 @@ def prepare(
     keys = tuple(Keys(claims.lock_keys(task.writes, files), claims.lock_keys(task.reads, files)) for task in plan.tasks)
     by_task = {task.id: key for task, key in zip(plan.tasks, keys, strict=True)}
     estimates = tuple(
-        task.estimate_s or estimator.predict(task.specialist, task.way, _size(repository, files, key))
+        task.estimate_s
+        or estimator.predict(task.specialist, way_of(task, specialists[task.specialist]), _size(repository, files, key))
         for task, key in zip(plan.tasks, keys, strict=True)
     )
     orders = plans.conflicts(plan.tasks, lambda task: (by_task[task.id].writes, by_task[task.id].reads))
     return Prepared(plan.tasks, base, estimates, keys, orders)
+
+
+def way_of(task: Task, specialist: Specialist) -> str:
+    """How it is done, as far as that tells how long it takes."""
+    by_model = specialist.handler is None or getattr(specialist.handler, "talks", False)
+    return task.way or (MODEL_WAY if by_model else "")
 
 
 def _size(repository: Repository, files: Mapping[str, Entry], keys: Keys) -> int:

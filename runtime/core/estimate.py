@@ -12,6 +12,12 @@ import msgspec
 DEFAULT_S = 1.0
 """A task of which nothing is known. Only the order of tasks depends on it."""
 
+MODEL_S = 60.0
+"""A task for a model, of which nothing is known: some ten turns of some seconds."""
+
+MODEL_WAY = "claude"
+"""The way of a task that names none and whose specialist works with a model."""
+
 _WEIGHT_CAP = 50.0  # a mean over about the last fifty: an old machine's speed must not be believed for ever
 
 
@@ -40,7 +46,7 @@ class Estimator:
         """Seconds, more than 0. Half of the mean is taken as the cost of any task, half as growing with its files."""
         kin = self.seen.get(f"{specialist}/{way}")
         if kin is None or not kin.count:
-            return DEFAULT_S + size_bytes / 50_000
+            return (MODEL_S if way == MODEL_WAY else DEFAULT_S) + size_bytes / 50_000
         if not size_bytes or kin.mean_bytes < 1:
             return max(kin.mean_s, 1e-6)
         return max(kin.mean_s * (0.5 + 0.5 * size_bytes / kin.mean_bytes), 1e-6)
