@@ -181,6 +181,30 @@ async def test_concurrency_shrinks_on_a_rate_and_grows_again(autojump_clock: tri
     assert gate.statistics().concurrency == 8
 
 
+async def test_concurrency_does_not_grow_unused(autojump_clock: trio.testing.MockClock) -> None:
+    """Calls made one after another say nothing about how many the server would take at once."""
+    gate = Gate()
+    before = gate.statistics().concurrency
+    for _ in range(30):
+        await _calls(gate, 1)
+    assert gate.statistics().concurrency == before
+
+
+async def test_less_is_used_at_once_after_a_refusal(autojump_clock: trio.testing.MockClock) -> None:
+    """A rate that the server holds over a shorter time than a minute is found: after a refusal calls come less in a burst, at the same rate."""
+    gate, bursts = Gate(Limits(requests_per_min=100)), []
+    for _ in range(3):
+        await trio.sleep(60)  # all is refilled
+        bursts.append((await _calls(gate, 100)).count(0.0))
+        await trio.sleep(60)
+        async with gate.call(input_tokens=0, output_tokens=0) as call:
+            call.refused(judge(429, {"retry-after": "1"}, "rate_limit_error", "slow down", attempt=1))
+    assert bursts == pytest.approx([80, 56, 39], abs=2)
+    await trio.sleep(60)
+    times = await _calls(gate, 100)
+    assert times[-1] - times[50] == pytest.approx(49 * 0.6, abs=1)
+
+
 async def test_the_budget_of_retries_makes_a_verdict_final(autojump_clock: trio.testing.MockClock) -> None:
     """In an outage retries end when what successes have earned is used up; a success earns new ones."""
     gate = Gate()
@@ -305,6 +329,7 @@ async def test_headers_are_believed_when_they_are_fresh(autojump_clock: trio.tes
     async with gate.call(input_tokens=0, output_tokens=0) as call:
         call.began(old)
         await trio.sleep(60)
+        call.began(old, input_tokens=0)
         call.answered(old, input_tokens=0, output_tokens=0)
     assert await _calls(gate, 1) == [0.0]
 
@@ -342,6 +367,14 @@ def test_each_limit_is_used_and_not_tripped(binding: str, limit: float) -> None:
     assert figures.used >= 0.95
     assert figures.refused <= 0.005
     assert figures.least_share >= 0.5
+
+
+def test_a_server_that_allows_less_at_once_is_not_tripped_for_long() -> None:
+    """A server that holds only ten seconds of a minute's limit refuses few calls, and most of the limit is used all the same."""
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    figures = trio.run(measure, Scenario("short", "requests", 20, short_s=10), 1.0, 7, clock=clock)
+    assert figures.used >= 0.9
+    assert figures.refused <= 0.01
 
 
 @given(

@@ -119,6 +119,8 @@ def test_a_users_price_replaces_the_shipped_one(own: Path) -> None:
     )
     assert price_of("claude-opus-5").input_usd == Decimal("0.1")
     assert price_of("claude-opus-5-5").input_usd == 4
+    own.write_text(own.read_text().replace("claude-opus-5", "claude-opus-5-20260724"))
+    assert [price_of(model).input_usd for model in ("claude-opus-5-20260724", "claude-opus-5")] == [Decimal("0.1"), 5]
     assert str(own) in load_prices().files
 
 
