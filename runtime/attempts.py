@@ -5,7 +5,8 @@ Knows workspaces, claims and the line; not which task is next nor when one is do
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .core.changes import MODE_EXECUTABLE, Changeset
 from .core.commands import Start
 from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
-from .errors import ClaimViolation
+from .errors import ClaimViolation, JourneymanError
 from .git import Repository
 from .line import Answer, Job, Line
 from .overlay import Overlay
@@ -96,7 +97,10 @@ class Attempts:
             conversation = self._equipped(conversation, task, start, specialist, ask)
         brief = Brief(task, start.attempt, start.instance, results, files, say, conversation=conversation)
         if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
-            async with self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease:
+            async with (
+                self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease,
+                self._kept_when_it_fails(task, start, lease),
+            ):
                 value = await handler(brief, lease)
                 changeset = await trio.to_thread.run_sync(lease.changeset)
                 return value, await self._judged(task, start, specialist, changeset, ask)
@@ -105,8 +109,24 @@ class Attempts:
             for path in kept.paths:  # what it was granted, it has to be granted again: a crash gives claims back
                 await conversation.claim(path)
             overlay.restore(kept)
-        value = await handler(brief, overlay)
-        return value, await self._judged(task, start, specialist, overlay.changeset(), ask)
+        async with self._kept_when_it_fails(task, start, overlay):
+            value = await handler(brief, overlay)
+            return value, await self._judged(task, start, specialist, overlay.changeset(), ask)
+
+    @asynccontextmanager
+    async def _kept_when_it_fails(self, task: Task, start: Start, workspace: Workspace) -> AsyncIterator[None]:
+        """What an attempt did before it failed or was stopped stays reachable until the run is collected."""
+        assert self.line is not None
+        try:
+            yield
+        except BaseException as error:
+            with trio.CancelScope(shield=True):
+                try:
+                    changeset = await trio.to_thread.run_sync(workspace.changeset)
+                    await trio.to_thread.run_sync(self.line.keep, task.id, start.attempt, changeset, _why(error))
+                except (JourneymanError, OSError) as unkept:  # the first error is the one that counts
+                    error.add_note(f"what it had done could not be kept: {unkept}")
+            raise
 
     def _equipped(
         self, conversation: Conversation, task: Task, start: Start, specialist: Specialist, ask: Ask
@@ -138,6 +158,7 @@ class Attempts:
             changeset = workspace.changeset()
             base = self.repository.tree_of(changeset.base)
             tree = await trio.to_thread.run_sync(self.repository.apply, base, changeset.changes)
+            await trio.to_thread.run_sync(self.repository.flush)  # for the program to see it
             return await self._grep(tree, pattern, under)
 
         talk = conversation
@@ -250,6 +271,10 @@ def _lay_out(lease: Lease, changeset: Changeset, workspace: Workspace) -> None:
     for change in changeset.changes:
         if change.oid is not None:
             lease.write(change.path, workspace.read(change.path), executable=change.mode == MODE_EXECUTABLE)
+
+
+def _why(error: BaseException) -> str:
+    return "It was stopped." if isinstance(error, trio.Cancelled) else f"It failed: {error}"
 
 
 def subject(task: Task) -> str:

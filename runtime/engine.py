@@ -200,6 +200,8 @@ class Runtime:
             if self._estimator.seen:
                 await self._journal.durable()
                 self._journal.remember(_ESTIMATES, msgspec.msgpack.encode(self._estimator.seen))
+            if self._attempts is not None and self._all_final():
+                self._attempts.repository.packs.release(self.run_id)
         finally:
             self._journal.close()
 
@@ -394,6 +396,8 @@ class Runtime:
         if self._journal_path is None or self._journal is not None:
             return
         self._journal = self._given or Journal(self._journal_path)
+        if self._attempts is not None:
+            self._journal.prepare = self._attempts.repository.flush
         kept = self._journal.recall(_ESTIMATES)
         if kept is not None:
             self._estimator = Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))

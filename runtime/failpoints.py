@@ -20,7 +20,8 @@ POINTS: Final = frozenset(
         "journal.make",
         "line.create",
         "line.move",
-        "object.rename",
+        "pack.rename",
+        "pack.write",
     )
     for when in ("before", "after")
 )

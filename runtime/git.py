@@ -7,31 +7,36 @@ bytes: names that are not UTF-8 pass through unharmed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
+import shlex
 import subprocess
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import pygit2
 
-from .core.changes import Change, path_bytes, path_text
+from .core.changes import MODE_SUBMODULE, Change, path_bytes, path_text
 from .errors import BadInput, RepositoryRefused
-from .objects import ObjectStore, flush
+from .packs import BLOB, COMMIT, TREE, Packs, flush_folder, object_id
 
 Entry = tuple[int, bytes]
 """(mode, raw object id) of one name in a tree; mode 0o40000 is a folder."""
 
 _TREE: Final = 0o040000
+OURS: Final = "refs/journeyman/"
+_LOCK_PATIENCE_S: Final = 2.0  # git's own programs hold a ref's lock for milliseconds
+_LOCK_POLL_S: Final = 0.02
+_APP_LEVEL: Final = 7  # libgit2's name for settings of the program that uses it
 _RAW_ENTRY: Final = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
 _LEAST_GIT: Final = (2, 38)
 _KEPT_ENVIRONMENT: Final = (
     "PATH",
     "HOME",
+    "SUDO_UID",  # whose repositories root may use besides its own
     "XDG_CONFIG_HOME",
     "TMPDIR",
     "GIT_CONFIG_GLOBAL",
@@ -86,6 +91,7 @@ def run_git(
     cwd: Path | None = None,
     *,
     smudge_lfs: bool = False,
+    more: Mapping[str, str] | None = None,
 ) -> bytes:
     """The `git` program, neutralised. Raises GitFailed with its words, RepositoryRefused when there is none."""
     try:
@@ -94,7 +100,7 @@ def run_git(
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
-            env=environment(smudge_lfs=smudge_lfs),
+            env={**environment(smudge_lfs=smudge_lfs), **(more or {})},
             cwd=cwd,
             check=False,
         )
@@ -109,10 +115,27 @@ def run_git(
     return done.stdout
 
 
+def blob_id(data: bytes) -> str:
+    """The id that bytes would be stored under."""
+    return object_id(BLOB, data).hex()
+
+
 def git_version() -> tuple[int, ...]:
     """The program's version. Raises RepositoryRefused when there is none."""
     found = re.search(rb"(\d+)\.(\d+)(?:\.(\d+))?", run_git(["--version"]))
     return tuple(int(part) for part in found.groups() if part) if found else ()
+
+
+def _outlasted(lock: Path) -> bool:
+    """Whether a lock on a ref of ours is left over: the same file all through a wait that is long for git. Nobody but the holder of
+    the journal moves these refs; `git pack-refs` locks each, for milliseconds."""
+    try:
+        first = lock.lstat()
+        while time.time() - first.st_mtime < _LOCK_PATIENCE_S and lock.lstat().st_ino == first.st_ino:
+            time.sleep(_LOCK_POLL_S)
+        return lock.lstat() == first
+    except FileNotFoundError:
+        return False
 
 
 def _folded(name: bytes) -> bytes:
@@ -124,6 +147,15 @@ def _is_real_folder(where: bytes) -> bool:
     return os.path.isdir(where) and not os.path.islink(where)
 
 
+def _ask(folder: Path, *questions: str) -> list[str]:
+    """What `git rev-parse` answers, one for each question."""
+    said = run_git(["rev-parse", *questions], cwd=folder).decode("utf-8", "surrogateescape")
+    if said.count("\n") == len(questions):
+        return said.split("\n")[:-1]
+    # A path has a newline in it: ask for each alone.
+    return [run_git(["rev-parse", one], cwd=folder).decode("utf-8", "surrogateescape")[:-1] for one in questions]
+
+
 class Repository:
     """One repository, seen from one of its work trees."""
 
@@ -132,8 +164,8 @@ class Repository:
         self.work_tree = work_tree
         self.git_dir = git_dir
         self.common_dir = common_dir
-        self.objects = pygit2.Repository(str(git_dir))
-        self.store = ObjectStore(common_dir / "objects")
+        self.packs = Packs(common_dir / "objects" / "pack")
+        self.objects = self._opened()
         self.tree = lru_cache(maxsize=8192)(self._parse_tree)
 
     @classmethod
@@ -146,19 +178,39 @@ class Repository:
             found = ".".join(map(str, git_version()))
             raise RepositoryRefused(f"git {found} is too old; Journeyman needs 2.38 or newer")
         folder = where if where.is_dir() else where.parent
-        ask = ["rev-parse", "--is-bare-repository", "--absolute-git-dir", "--git-common-dir", "--show-object-format"]
         try:
-            bare, git_dir, common, form = run_git(ask, cwd=folder).decode("utf-8", "surrogateescape").splitlines()[:4]
+            bare, git_dir, common, form = _ask(
+                folder, "--is-bare-repository", "--absolute-git-dir", "--git-common-dir", "--show-object-format"
+            )
         except GitFailed as error:
             if "not a git repository" in str(error):
                 raise BadInput(f"{where}: there is no git repository here or above; make one with: git init") from None
+            if "dubious ownership" in str(error):
+                raise RepositoryRefused(
+                    f"{where} belongs to another user, and git refuses it; if you trust it: "
+                    f"git config --global --add safe.directory {shlex.quote(str(where.resolve()))}"
+                ) from None
             raise
         if bare == "true":
             raise RepositoryRefused(f"{where} is a bare repository; Journeyman needs one with a work tree")
         if form != "sha1":
             raise RepositoryRefused(f"{where} uses {form} object names, which Journeyman cannot read yet")
-        top = run_git(["rev-parse", "--show-toplevel"], cwd=folder).decode("utf-8", "surrogateescape").rstrip("\n")
+        (top,) = _ask(folder, "--show-toplevel")
         return cls(Path(top), Path(git_dir), (folder / common).resolve())
+
+    def _opened(self) -> pygit2.Repository:
+        try:
+            found = pygit2.Repository(os.fsencode(self.git_dir))
+            # Only for this repository of ours: pygit2's own switch for it is one for the whole process.
+            pygit2.Config.add_file(found.config, Path(__file__).with_name("durable.gitconfig"), _APP_LEVEL, force=True)
+        except pygit2.GitError as error:
+            raise RepositoryRefused(f"{self.work_tree}: the repository cannot be read: {error}") from error
+        return found
+
+    def flush(self) -> None:
+        """All objects written so far are on the disk, durably. Raises OSError."""
+        if self.packs.flush():
+            self.objects = self._opened()  # or packs that are gone would be held open
 
     def run(self, *arguments: str | bytes, stdin: bytes | None = None, smudge_lfs: bool = False) -> bytes:
         """The `git` program in the user's work tree. Raises GitFailed with its words."""
@@ -208,19 +260,20 @@ class Repository:
         return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
     def move_ref(self, name: str, new: str, old: str | None) -> None:
-        """Compare and swap, durable when it returns. Raises RepositoryRefused when the ref is not at `old` (None: when it
-        exists)."""
-        self.store.flush()
+        """Compare and swap, durably, what the ref names included. Raises RepositoryRefused when the ref is not at `old` (None: when
+        it exists), or somebody holds its lock."""
+        self.flush()
         try:
-            self._move_ref(name, new, old)
+            self._with_lock(name, lambda: self._swap(name, new, old))
         except (KeyError, ValueError, OSError, pygit2.GitError) as error:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error
-        loose = self.common_dir / name
-        for place in (loose, loose.parent):
-            with contextlib.suppress(FileNotFoundError):  # it is packed, by somebody's `git pack-refs`
-                flush(place)
+        if old is None:  # libgit2 flushes the folder of the file, not those that it made for it
+            folder = (self.common_dir / name).parent
+            while folder != self.common_dir and folder.is_dir():
+                flush_folder(folder)
+                folder = folder.parent
 
-    def _move_ref(self, name: str, new: str, old: str | None) -> None:
+    def _swap(self, name: str, new: str, old: str | None) -> None:
         if old is None:
             self.objects.references.create(name, new, force=False)
             return
@@ -229,16 +282,50 @@ class Repository:
             raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
         reference.set_target(new)
 
+    def _with_lock(self, name: str, act: Callable[[], None]) -> None:
+        """Do what takes a ref's lock; wait for others' (`git pack-refs` takes them all), and remove one that is left over on a ref
+        of ours. A lock on any other ref is never touched."""
+        lock = self.common_dir / f"{name}.lock"
+        began = time.monotonic()
+        while True:
+            try:
+                act()
+            except (pygit2.GitError, OSError) as error:  # pygit2 raises either, by libgit2's class of it
+                if not lock.exists() and "lock" not in str(error):
+                    raise
+                if name.startswith(OURS) and _outlasted(lock):
+                    lock.unlink(missing_ok=True)
+                elif time.monotonic() - began > _LOCK_PATIENCE_S:
+                    raise RepositoryRefused(
+                        f"{name} is locked ({lock}): another git is at it; if none is, remove that file"
+                    ) from error
+                else:
+                    time.sleep(_LOCK_POLL_S)
+            else:
+                return
+
+    def remove_left_locks(self) -> None:
+        """Remove the locks that a kill left on refs of ours. Only for the holder of the journal."""
+        for lock in (self.common_dir / OURS).rglob("*.lock"):
+            if _outlasted(lock):
+                lock.unlink(missing_ok=True)
+
     def delete_ref(self, name: str) -> None:
-        """Remove a ref, if it is there."""
+        """Remove a ref, if it is there. Raises RepositoryRefused when somebody holds its lock."""
         if self.ref(name) is not None:
-            self.objects.references.delete(name)
+            self._with_lock(name, lambda: self.objects.references.delete(name))
 
     def commit_parts(self, commit: str) -> tuple[str, tuple[str, ...], str]:
         """(tree id, parent ids, message)."""
-        found = self.objects[commit]
-        assert isinstance(found, pygit2.Commit)
-        return str(found.tree_id), tuple(str(one) for one in found.parent_ids), found.message
+        head, _, message = self._read(bytes.fromhex(commit))[1].partition(b"\n\n")
+        lines = [line.split(b" ", 1) for line in head.split(b"\n")]
+        parents = tuple(line[1].decode() for line in lines if line[0] == b"parent")
+        return lines[0][1].decode(), parents, message.decode("utf-8", "replace")
+
+    def _read(self, oid: bytes) -> tuple[int, bytes]:
+        """(kind, bytes) of an object, on the disk already or not. Raises KeyError."""
+        found = self.packs.read(oid)
+        return found if found is not None else self.objects.read(oid.hex())
 
     def tree_of(self, commit: str) -> str:
         """The id of a commit's tree."""
@@ -265,7 +352,7 @@ class Repository:
         signature = f"{name} <{address}> {when} {zone}"
         lines = [f"tree {tree}", *(f"parent {parent}" for parent in parents)]
         lines += [f"author {signature}", f"committer {signature}", "", message.replace("\0", "").rstrip("\n") + "\n"]
-        return self.store.write("commit", "\n".join(lines).encode("utf-8", "replace"))
+        return self.packs.write(COMMIT, "\n".join(lines).encode("utf-8", "replace")).hex()
 
     def identity(self) -> tuple[str, str]:
         """(name, address) of the user's configuration, or ours when it has none."""
@@ -279,7 +366,7 @@ class Repository:
 
     def _parse_tree(self, tree: bytes) -> dict[bytes, Entry]:
         """A tree's entries by name. Cached; treat it as frozen."""
-        _, raw = self.objects.read(tree.hex())
+        _, raw = self._read(tree)
         return {name: (int(mode, 8), oid) for mode, name, oid in _RAW_ENTRY.findall(raw)}
 
     def lookup(self, tree: str, path: str) -> Entry | None:
@@ -320,17 +407,17 @@ class Repository:
 
     def read_blob(self, oid: bytes) -> bytes:
         """A blob's bytes."""
-        data: bytes = self.objects.read(oid.hex())[1]
-        return data
+        return self._read(oid)[1]
 
     def blob_size(self, oid: bytes) -> int:
         """A blob's size in bytes, without reading it."""
-        size: int = self.objects.odb.read_header(oid.hex())[1]
+        new = self.packs.read(oid)
+        size: int = len(new[1]) if new is not None else self.objects.odb.read_header(oid.hex())[1]
         return size
 
     def write_blob(self, data: bytes) -> str:
-        """Store bytes; returns the object id."""
-        return self.store.write("blob", data)
+        """Store bytes; returns the object id. On the disk after the next `flush`."""
+        return self.packs.write(BLOB, data).hex()
 
     def apply(self, tree: str, changes: Iterable[Change]) -> str:
         """The tree with the changes made; only the folders they touch are written anew. A file may become a folder and a folder
@@ -349,7 +436,7 @@ class Repository:
             parent, _, name = folder.rpartition(b"/")
             if folder:
                 below.setdefault(parent, {})[name] = written
-        return written.hex() if written else self.store.write("tree", b"")
+        return (written or self.packs.write(TREE, b"")).hex()
 
     def _folder_with(
         self, tree: str, folder: bytes, told: Mapping[bytes, Entry | None], below: Mapping[bytes, bytes | None]
@@ -378,7 +465,7 @@ class Repository:
         # Git sorts a folder as if its name ended in a slash.
         line = sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == _TREE else item[0])
         raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
-        return bytes.fromhex(self.store.write("tree", raw))
+        return self.packs.write(TREE, raw)
 
     def _folder(self, tree: str, folder: bytes) -> Mapping[bytes, Entry]:
         """The entries of a folder in a tree; none when there is no such folder."""
@@ -445,11 +532,30 @@ class Repository:
 
     def merge_trees(self, base: str, ours: str, theirs: str) -> tuple[str | None, tuple[str, ...]]:
         """(merged tree, ()) or (None, the paths that conflict): git's three-way merge, of contents too."""
+        self.flush()
         index = self.objects.merge_trees(base, ours, theirs)
         if index.conflicts is not None:
             paths = {side.path for sides in index.conflicts for side in sides if side is not None}
             return None, tuple(sorted(paths))
-        return str(index.write_tree(self.objects)), ()
+        merged = str(index.write_tree(self.objects))
+        self._adopt(merged, ours, theirs)
+        return merged, ()
+
+    def _adopt(self, tree: str, *known: str) -> None:
+        """Take what libgit2 wrote by itself, loose, along into the next pack: all of a tree that is not in a known one."""
+        todo = [(bytes.fromhex(tree), tuple(bytes.fromhex(one) for one in known))]
+        while todo:
+            oid, others = todo.pop()
+            self.packs.write(*self._read(oid))
+            there = [self.tree(other) for other in others]
+            for name, entry in self.tree(oid).items():
+                theirs = [other[name] for other in there if name in other]
+                if entry in theirs or entry[0] == MODE_SUBMODULE:
+                    continue
+                if entry[0] == _TREE:
+                    todo.append((entry[1], tuple(one[1] for one in theirs if one[0] == _TREE)))
+                else:
+                    self.packs.write(*self._read(entry[1]))
 
     # --- the user's checkout: looked at always, changed only by `check_out` ---------------------------------------
 

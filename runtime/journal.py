@@ -247,6 +247,10 @@ class Reader:
             raise JournalDamaged(f"{self.path}: {error}") from error
 
 
+def _nothing() -> None:
+    """What records rely on that name nothing outside of the journal."""
+
+
 class Writer(Reader):
     """The file's one writer: the lock, the writing connection and its thread. Used through `Journal`, one a run.
 
@@ -388,6 +392,8 @@ class Writer(Reader):
         if not taken:
             return
         try:
+            for journal, _, _ in taken:
+                journal.prepare()
             with self._transaction() as connection:
                 for journal, records, state in taken:
                     if records:
@@ -423,6 +429,9 @@ class Journal(Reader):
         self.run = run
         self.appended = 0  # the number of the last record given
         self.written = 0  # the number of the last one on the disk
+        self.prepare: Callable[[], None] = (
+            _nothing  # makes durable what the records rely on; called by the writer's thread
+        )
         self._pending: list[bytes] = []
         self._state: str | None = None
         self._waiters: list[tuple[int, trio.Event]] = []

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from urllib.parse import quote, unquote
 
 import attrs
 
 from .core.changes import Change, Changeset
 from .errors import RepositoryRefused
-from .git import Entry, Repository
+from .git import OURS, Entry, Repository
 
-REFS = "refs/journeyman/"
+REFS = OURS
+_LONGEST = 150
 _TRAILER = re.compile(r"^Journeyman-(Run|Task|Attempt|Reverts|Part): (.*)$", re.MULTILINE)
 
 
@@ -67,6 +69,16 @@ def _told(text: str) -> dict[str, list[str]]:
     return told
 
 
+def _in_a_ref(name: str) -> str:
+    """A name as one part of a ref's: what git does not take there is escaped, and what is too long is cut and told apart."""
+    safe = "".join(char if char.isascii() and (char.isalnum() or char in "-_") else f"%{ord(char):X}" for char in name)
+    return (
+        safe
+        if len(safe) <= _LONGEST
+        else f"{safe[:_LONGEST]}-{sha256(name.encode('utf-8', 'replace')).hexdigest()[:16]}"
+    )
+
+
 def _one_line(value: str) -> str:
     """A trailer's value, in one line: `_told` gives it back as it was."""
     return "".join(quote(char, errors="replace") if char == "%" or not char.isprintable() else char for char in value)
@@ -91,6 +103,7 @@ class Line:
         self.run = run
         self.base = base
         self.ref = line_ref(run)
+        repository.packs.run = run
         self._by_task: dict[str, Commit] = {}  # {task: its commit that counts}; absent = not on the line
         tip = repository.ref(self.ref)
         if tip is None:
@@ -141,6 +154,7 @@ class Line:
                 continue
             misfit = self._misfit(tree, job.changeset)
             if misfit:
+                self.keep(job.task, job.attempt, job.changeset, misfit)
                 answers.append(Answer(error=misfit))
                 continue
             changed = self.repository.apply(tree, job.changeset.changes)
@@ -230,6 +244,17 @@ class Line:
         before = self.repository.ref(ref)
         if before != self.tip:
             self.repository.move_ref(ref, self.tip, before)
+        return ref
+
+    def keep(self, task: str, attempt: int, changeset: Changeset, why: str) -> str | None:
+        """Keep what an attempt did that is not on the line, as a commit on its base under a ref of its own; returns the ref, or
+        None when it changed nothing. `refs/journeyman/RUN/attempts/TASK/ATTEMPT`, the task's id in letters that a ref may have."""
+        if not changeset.changes:
+            return None
+        tree = self.repository.apply(self.repository.tree_of(changeset.base), changeset.changes)
+        text = message(f"Attempt {attempt} of {task}\n\n{why}", self.run, task=[task], attempt=[str(attempt)])
+        ref = f"{REFS}{self.run}/attempts/{_in_a_ref(task)}/{attempt}"
+        self.repository.move_ref(ref, self.repository.commit(tree, [changeset.base], text), self.repository.ref(ref))
         return ref
 
     # --- landing -----------------------------------------------------------------------------------------------

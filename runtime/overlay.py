@@ -10,7 +10,7 @@ from pathlib import Path
 from . import claims
 from .core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, MODE_SUBMODULE, Change, Changeset
 from .errors import ClaimViolation
-from .git import Repository
+from .git import Repository, blob_id
 from .workspace import MayWrite, Request
 
 
@@ -123,7 +123,7 @@ class Overlay:
                     changes.append(Change(path, None, None, was))
                 continue
             mode, data = written
-            oid = self._store(path, data)
+            oid = self._store(path, data, was)
             if entry is None or was != oid or entry[0] != mode:
                 changes.append(Change(path, mode, oid, was))
         return Changeset(self.base, tuple(changes))
@@ -162,10 +162,12 @@ class Overlay:
             path not in self._written for path in self._repository.files(self._tree, inside)
         )
 
-    def _store(self, path: str, data: bytes) -> str:
+    def _store(self, path: str, data: bytes, was: str | None) -> str:
         known = self._stored.get(path)
         if known is None or known[0] is not data:
-            known = self._stored[path] = (data, self._repository.write_blob(data))
+            known = self._stored[path] = (data, blob_id(data))
+            if known[1] != was:
+                self._repository.write_blob(data)
         return known[1]
 
     def _gate(self, path: str) -> None:

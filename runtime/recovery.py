@@ -10,8 +10,7 @@ from .worktrees import let_go
 
 
 def tidy(repository: Repository) -> None:
-    """Remove lock files of our own refs, temporary objects of dead processes, and their hold on worktrees."""
-    ours = repository.common_dir / "refs" / "journeyman"
-    for left in (*ours.rglob("*.lock"), *repository.store.leftovers()):
-        left.unlink(missing_ok=True)
+    """Remove lock files of our own refs, half-written packs, and the hold of dead processes on worktrees."""
+    repository.remove_left_locks()
+    repository.packs.clean()
     let_go(repository)

@@ -152,6 +152,7 @@ async def land(
     line = past.line()
     subject = message or landing_message(past.machine)
     commits = await trio.to_thread.run_sync(lambda: line.land(subject, keep_commits=keep_commits, parts=parts))
+    repository.packs.release(run)
     opener = opener or (lambda: Journal(journal_path(repository)))
     await _append(past, Landed(commits, repository.head_branch() or ""), opener)
     return commits
@@ -224,15 +225,16 @@ def gc(repository: Repository, *, everything: bool = False, dry_run: bool = Fals
     """Remove idle worktrees, and the refs and records of runs that have landed or changed nothing; with `everything`, of all
     runs that have ended. Raises RunHeld while a run is going on."""
     known = {one.run: one for one in entries(repository)}
+    by_run = runs_with_refs(repository)
     gone = []
     for run, entry in known.items():
         if entry.state in ("running", "interrupted", "paused", "collected"):
             continue
         past = load(repository, run)
-        idle = repository.ref(f"{REFS}{run}/line") in (None, past.machine.opened.base)
+        line = f"{REFS}{run}/line"
+        idle = repository.ref(line) in (None, past.machine.opened.base) and by_run.get(run, [line]) == [line]
         if everything or past.machine.landed or idle:
             gone.append(run)
-    by_run = runs_with_refs(repository)
     refs = [ref for run, names in by_run.items() if run in gone or run not in known for ref in names]
     if dry_run:
         return Collected((), tuple(refs), tuple(gone))
@@ -245,6 +247,10 @@ def gc(repository: Repository, *, everything: bool = False, dry_run: bool = Fals
         worktrees = collect(repository)
         for ref in refs:
             repository.delete_ref(ref)
+        for run in repository.packs.kept():
+            if run in gone or run not in known:
+                repository.packs.release(run)
+        repository.packs.clean()
     finally:
         lock.release()
     if gone:

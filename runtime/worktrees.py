@@ -18,8 +18,10 @@ import shutil
 import signal
 import stat
 import subprocess
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,7 +40,7 @@ from .core.changes import (
     path_text,
 )
 from .errors import ClaimViolation, JourneymanError, RepositoryRefused
-from .git import GitFailed, Repository, run_git
+from .git import GitFailed, Repository, blob_id, run_git
 from .workspace import MayWrite, Request
 
 Stat = tuple[int, int, int, int]  # (mtime ns, size, inode, mode)
@@ -187,10 +189,13 @@ class Lease:
         """Set whose it is for now."""
         self._task, self._may_write, self._request = task, may_write, request
 
-    def _git(self, *arguments: str | bytes, stdin: bytes | None = None) -> bytes:
+    def _git(self, *arguments: str | bytes, stdin: bytes | None = None, more: Mapping[str, str] | None = None) -> bytes:
         """Git in this worktree, by its real admin folder: the `.git` file in it may have been rewritten."""
         return run_git(
-            [*_PLAIN, f"--git-dir={self._admin}", f"--work-tree={self.folder}", *arguments], stdin, self.folder
+            [*_PLAIN, f"--git-dir={self._admin}", f"--work-tree={self.folder}", *arguments],
+            stdin,
+            self.folder,
+            more=more,
         )
 
     def populate(self, commit: str) -> None:
@@ -298,13 +303,17 @@ class Lease:
         path = path_text(name)
         where = os.path.join(os.fsencode(self.folder), name)
         mode = _git_mode(now.st_mode)
-        if oid is None and mode == MODE_LINK:
-            oid = self._repository.write_blob(os.readlink(where))
-        elif oid is None:
-            with open(where, "rb") as file:
-                oid = self._repository.write_blob(file.read())
         entry = self._repository.lookup(self._tree, path)
         was = entry[1].hex() if entry is not None else None
+        if oid is None:
+            if mode == MODE_LINK:
+                data = os.readlink(where)
+            else:
+                with open(where, "rb") as file:
+                    data = file.read()
+            oid = blob_id(data)
+            if was != oid:
+                self._repository.write_blob(data)
         if entry is None or was != oid or entry[0] != mode:
             yield Change(path, mode, oid, was)
 
@@ -316,15 +325,24 @@ class Lease:
         told = {said[at] for at in range(0, len(said) - 2, 3) if said[at + 2] not in (b"unspecified", b"unset")}
         found = [name for name in names if name in told]
         plain = [name for name in found if b"\n" not in name]
-        oids: list[bytes] = []
-        if plain:
-            oids = self._git(
-                "hash-object", "-w", "--stdin-paths", stdin=b"".join(b"./" + name + b"\n" for name in plain)
-            ).split()
-        stored = {name: oid.decode() for name, oid in zip(plain, oids, strict=True)}
-        for name in found:
-            if name not in stored:
-                stored[name] = self._git("hash-object", "-w", "--", b"./" + name).decode().strip()
+        asked = [("--", b"./" + name) for name in found if b"\n" in name]
+        stored: dict[bytes, str] = {}
+        # Git has no way to filter without storing. What it stores goes where no `git prune` looks, and from there into our pack.
+        with tempfile.TemporaryDirectory(prefix="journeyman-") as place:
+            apart = {
+                "GIT_OBJECT_DIRECTORY": place,
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._repository.common_dir / "objects"),
+            }
+            if plain:
+                lines = b"".join(b"./" + name + b"\n" for name in plain)
+                oids = self._git("hash-object", "-w", "--stdin-paths", stdin=lines, more=apart).split()
+                stored.update((name, oid.decode()) for name, oid in zip(plain, oids, strict=True))
+            for words in asked:
+                stored[words[1][2:]] = self._git("hash-object", "-w", *words, more=apart).decode().strip()
+            for oid in set(stored.values()):
+                loose = Path(place, oid[:2], oid[2:])
+                if loose.exists():  # else the repository had it before
+                    self._repository.write_blob(zlib.decompress(loose.read_bytes()).partition(b"\0")[2])
         return stored
 
     def _is_submodule(self, name: bytes) -> bool:

@@ -142,11 +142,19 @@ def leftovers(repo: Path, cache: Path) -> Iterator[str]:
             yield f"a lock is left: {name}"
         elif path.name == "locked" and "worktrees" in path.parts:
             yield f"a worktree is locked: {name}"
-        elif path.name.startswith(("tmp_obj", "tmp_object", "tmp_pack", ".tmp-")):
+        elif path.name.startswith(("tmp_obj", "tmp_object", "tmp_pack", ".tmp-")) or path.suffix == ".new":
             yield f"a temporary file is left: {name}"
+        elif path.suffix == ".keep":
+            yield f"a pack is still kept from git's collection: {name}"
     yield from _worktrees(repo, pool)
     for ref in git(repo, "for-each-ref", "--format=%(refname)").splitlines():
-        if ref.startswith("refs/journeyman/") and ref.split("/")[3] not in ("line", "checkpoints", "undone", "landed"):
+        if ref.startswith("refs/journeyman/") and ref.split("/")[3] not in (
+            "line",
+            "checkpoints",
+            "undone",
+            "landed",
+            "attempts",
+        ):
             yield f"a temporary ref is left: {ref}"
     for line in processes_at(repo, pool):
         yield f"a process is left: {line}"

@@ -100,6 +100,7 @@ def test_the_tree_is_read_and_written_as_git_does(repo: Repo) -> None:
     ]
     tree = found.apply(found.tree_of(commit), changes)
     new = found.commit(tree, [commit], "changed")
+    found.flush()
     assert repo.git("fsck", "--strict", "--no-dangling") == ""
     names = repo.git("ls-tree", "-r", "--name-only", new).splitlines()
     assert "deep/er/file.py" not in names

@@ -1,0 +1,276 @@
+"""Git as other people use it beside a run: what they do meanwhile, the repositories they have, what a crash leaves behind."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from conftest import Repo
+
+from runtime import Runtime, Specialist, Task, packs
+from runtime.core.changes import Change, Changeset
+from runtime.core.task import Plan
+from runtime.errors import RepositoryRefused
+from runtime.git import Repository
+from runtime.line import Job, Line
+from runtime.worktrees import collect
+
+ROOT = Path(__file__).parent.parent
+FILES = {f"pkg{number % 5}/m{number}.txt": f"{number}\n" for number in range(20)}
+
+
+def _job(found: Repository, base: str, task: str, files: dict[str, bytes], attempt: int = 1) -> Job:
+    changes = [Change(path, 0o100644, found.write_blob(data), None) for path, data in sorted(files.items())]
+    return Job(task, attempt, Changeset(base, tuple(changes)), f"Do {task}")
+
+
+def _clean(repo: Repo) -> None:
+    """Git finds nothing wrong, and no lock is left."""
+    said = subprocess.run(
+        ["git", "fsck", "--strict", "--no-dangling"], cwd=repo.path, capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout) == (0, ""), said.stderr
+    assert [lock.name for lock in (repo.path / ".git").rglob("*.lock")] in (
+        [],
+        ["journal.lock"],
+    )  # held, not there, is what counts
+
+
+# --- beside a run ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _outside(repo: Repo, *commands: list[str]) -> Iterator[threading.Event]:
+    """Commands of git that somebody runs meanwhile, each in a loop of its own; the event is set when each has run once."""
+    stop, all_ran = threading.Event(), threading.Event()
+    counts = [0] * len(commands)
+
+    def loop(number: int, words: list[str]) -> None:
+        while not stop.is_set():
+            subprocess.run(["git", *words], cwd=repo.path, capture_output=True, check=False)
+            counts[number] += 1
+            if all(counts):
+                all_ran.set()
+
+    threads = [threading.Thread(target=loop, args=(number, words)) for number, words in enumerate(commands)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield all_ran
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("isolation", ["overlay", "worktree"])
+async def test_git_in_loops_beside_a_run(repo: Repo, tmp_path: Path, isolation: str) -> None:
+    """`gc --prune=now`, `prune`, `pack-refs`, `fetch`, `worktree add`, `remove` and `prune` in loops: every task is done once, every
+    object is there, and what failed on the way is kept too."""
+    base = repo.commit(FILES)
+    subprocess.run(["git", "clone", "-q", "--bare", str(repo.path), str(tmp_path / "origin")], check=True)
+    repo.git("remote", "add", "origin", str(tmp_path / "origin"))
+
+    async def work(brief, workspace):  # type: ignore[no-untyped-def]
+        (path,) = brief.files
+        workspace.write(path, workspace.read(path) + b"changed\n")
+        await trio.sleep(0.01)
+        if brief.attempt == 1 and path.endswith("7.txt"):
+            raise OSError("not this time")
+        workspace.write(f"{path}.new", f"new {path}\n")
+
+    crew = [Specialist("s", work, instances=6, isolation=isolation)]  # type: ignore[arg-type]
+    tasks = [Task(path, "s", writes=(path, f"{path}.new")) for path in FILES]
+    loops = (
+        ["gc", "-q", "--prune=now"],
+        ["prune"],
+        ["pack-refs", "--all"],
+        ["fetch", "-q", "origin"],
+        ["worktree", "prune"],
+        ["worktree", "add", "-f", "--detach", str(tmp_path / "theirs")],
+        ["worktree", "remove", "-f", "-f", str(tmp_path / "theirs")],
+    )
+    with _outside(repo, *loops) as all_ran:
+        async with Runtime(crew, repo=repo.path, backoff_s=0.01) as runtime:
+            report = await runtime.run(Plan(tasks))
+            assert report.ok, {name: task.error for name, task in report.tasks.items() if task.error}
+            await trio.to_thread.run_sync(all_ran.wait)
+    assert repo.git("rev-list", "--count", f"{base}..{report.commit}") == str(len(FILES))
+    for path, text in FILES.items():
+        assert repo.show(report.commit, path).decode() == f"{text}changed\n"  # type: ignore[arg-type]
+        assert repo.show(report.commit, f"{path}.new").decode() == f"new {path}\n"  # type: ignore[arg-type]
+    kept = repo.git("for-each-ref", "--format=%(refname)", f"refs/journeyman/{report.run}/attempts").splitlines()
+    assert len(kept) == sum(path.endswith("7.txt") for path in FILES)
+    assert not list((repo.path / ".git/objects/pack").glob("*.keep"))
+    repo.git("gc", "-q", "--prune=now")
+    assert repo.git("cat-file", "-t", f"{kept[0]}^{{tree}}") == "tree"
+    collect(Repository.open(repo.path))
+    _clean(repo)
+
+
+# --- durable in git --------------------------------------------------------------------------------------------
+
+
+def test_objects_outlive_a_collection_until_their_run_has_ended(repo: Repo) -> None:
+    """What no ref names yet survives `git gc --prune=now` and our own process; once the run is released, git may collect it."""
+    base = repo.commit(FILES)
+    first = Repository.open(repo.path)
+    Line(first, "r1", base)
+    oid = first.write_blob(b"bought for money\n")
+    first.flush()
+    repo.git("gc", "-q", "--prune=now")
+    second = Repository.open(repo.path)
+    assert second.read_blob(bytes.fromhex(oid)) == b"bought for money\n"
+    second.packs.release("r2")
+    repo.git("gc", "-q", "--prune=now")
+    assert repo.git("cat-file", "-t", oid) == "blob"
+    second.packs.release("r1")
+    repo.git("gc", "-q", "--prune=now")
+    with pytest.raises(subprocess.CalledProcessError):
+        repo.git("cat-file", "-t", oid)
+    _clean(repo)
+
+
+def test_many_small_packs_become_few(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often a run flushes, the packs stay few, git can read and check all of them, and in the end there is one."""
+    monkeypatch.setattr(packs, "TIER", 4)
+    base = repo.commit(FILES)
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    before = repo.git("count-objects")
+    for number in range(4 * 4 * 4 + 4 + 2):
+        (answer,) = line.merge([_job(found, base, f"t{number}", {f"new/{number}": b"%d\n" % number})])
+        assert not answer.error
+    there = list((repo.path / ".git/objects/pack").glob("pack-*.pack"))
+    assert len(there) == 1 + 1 + 2
+    for pack in there:
+        repo.git("verify-pack", str(pack))
+    assert repo.git("rev-list", "--count", f"{base}..{line.tip}") == "70"
+    assert len(found.files(line.tree)) == len(FILES) + 70
+    found.packs.release("r1")
+    assert [one.suffix for one in sorted((repo.path / ".git/objects/pack").iterdir())] == [".idx", ".pack"]
+    assert repo.git("count-objects") == before
+    _clean(repo)
+
+
+def test_a_pack_half_written_is_cleaned_away_by_the_next_run(repo: Repo) -> None:
+    """What a kill inside a flush leaves is no pack to git, and is removed; a pack of somebody else's is not touched."""
+    repo.commit(FILES)
+    repo.git("gc", "-q")
+    theirs = sorted((repo.path / ".git/objects/pack").iterdir())
+    (repo.path / ".git/objects/pack/journeyman-4194999-00.pack.new").write_bytes(b"PACK")
+    _clean(repo)
+    Repository.open(repo.path).packs.clean()
+    assert sorted((repo.path / ".git/objects/pack").iterdir()) == theirs
+
+
+MERGE = """
+import sys
+from runtime.core.changes import Change, Changeset
+from runtime.git import Repository
+from runtime.line import Job, Line
+found = Repository.open(sys.argv[1])
+base = found.resolve("HEAD")
+line = Line(found, "r1", base)
+print("BEGIN", file=sys.stderr, flush=True)
+line.merge([Job("t", 1, Changeset(base, (Change("new", 0o100644, found.write_blob(b"x"), None),)), "m")])
+"""
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace to see the flushes")
+def test_what_a_ref_names_is_flushed_before_the_ref_and_the_ref_before_we_go_on(repo: Repo, tmp_path: Path) -> None:
+    """Pack, index and their folder are flushed before the line's lock file, that before it is renamed, its folder after."""
+    repo.commit(FILES)
+    log = tmp_path / "log"
+    words = [
+        "strace",
+        "-f",
+        "-y",
+        "-o",
+        str(log),
+        "-e",
+        "trace=fsync,fdatasync,rename,renameat,renameat2,link,linkat,write",
+    ]
+    done = subprocess.run(
+        [*words, sys.executable, "-c", MERGE, str(repo.path)], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    if done.returncode and "ptrace" in done.stderr:
+        pytest.skip("strace is not allowed here")
+    assert done.returncode == 0, done.stderr
+    calls = log.read_text().partition("BEGIN")[2].splitlines()
+
+    def at(*words: str) -> int:
+        return next(number for number, call in enumerate(calls) if all(word in call for word in words))
+
+    order = [
+        at("fsync(", ".pack.new"),
+        at("fsync(", ".idx.new"),
+        at("rename", ".pack.new"),
+        at("rename", ".idx.new"),
+        at("fsync(", "objects/pack>"),
+        at("fsync(", "line.lock"),
+        at("rename", "line.lock"),
+        at("fsync(", "refs/journeyman/r1>"),
+    ]
+    assert order == sorted(order)
+
+
+# --- locks -----------------------------------------------------------------------------------------------------
+
+
+def test_a_lock_left_over_on_a_ref_of_ours_is_removed(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill inside a ref's move leaves its lock: the line goes on after a wait that no live git needs."""
+    base = repo.commit(FILES)
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    (repo.path / ".git/refs/journeyman/r1/line.lock").write_bytes(b"")
+    assert line.merge([_job(found, base, "t", {"a": b"1"})])[0].error == ""
+    assert repo.git("rev-parse", "refs/journeyman/r1/line") == line.tip
+    _clean(repo)
+
+
+def test_a_lock_of_somebody_elses_is_waited_for_and_never_removed(repo: Repo) -> None:
+    """A lock that goes in time is waited for; one on the user's branch that stays refuses the landing, and stays."""
+    base = repo.commit(FILES)
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    line.merge([_job(found, base, "t", {"a": b"1"})])
+    lock = repo.path / ".git/refs/heads/main.lock"
+    lock.write_bytes(b"")
+    with pytest.raises(RepositoryRefused, match=r"main\.lock"):
+        line.land("Land")
+    assert lock.exists()
+    assert repo.git("rev-parse", "main") == base
+    assert repo.git("status", "--porcelain") == ""
+    timer = threading.Timer(0.3, lock.unlink)
+    timer.start()
+    (landed,) = line.land("Land")
+    timer.join()
+    assert repo.git("rev-parse", "main") == landed
+    index = repo.path / ".git/index.lock"
+    again = Line(found, "r2", landed)
+    again.merge([_job(found, landed, "t", {"b": b"1"})])
+    index.write_bytes(b"")
+    with pytest.raises(RepositoryRefused, match=r"index\.lock"):
+        again.land("Land")
+    assert index.exists()
+    assert repo.git("rev-parse", "main") == landed
+
+
+def test_the_line_moves_only_from_where_it_was(repo: Repo) -> None:
+    """Somebody who moves the line's ref is noticed, and nothing is put over what they put there."""
+    base = repo.commit(FILES)
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    theirs = repo.git("commit-tree", "-m", "theirs", f"{base}^{{tree}}")
+    repo.git("update-ref", "refs/journeyman/r1/line", theirs)
+    with pytest.raises(RepositoryRefused, match="somebody else moved it"):
+        line.merge([_job(found, base, "t", {"a": b"1"})])
+    assert repo.git("rev-parse", "refs/journeyman/r1/line") == theirs
