@@ -559,15 +559,21 @@ class Pool:
         self.folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             name = f"{self.folder.name}-{number}"
-            fd = os.open(self.folder / f"{name}.held", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                os.close(fd)
-                continue
-            self._held.append(fd)
-            return self.folder / name
+            fd = self._seize(name)
+            if fd is not None:
+                self._held.append(fd)
+                return self.folder / name
         raise AssertionError("unreachable")
+
+    def _seize(self, name: str) -> int | None:
+        """The lock of a worktree, as the open file that holds it; None when a live pool has it."""
+        fd = os.open(self.folder / f"{name}.held", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        return fd
 
     def close(self) -> None:
         """Leave the worktrees to other pools."""
@@ -691,7 +697,10 @@ def let_go(repository: Repository) -> None:
     with pool._exclusively():
         pool._remove_half_made()
         for record in records:
-            (record / "locked").unlink(missing_ok=True)
+            fd = pool._seize(record.name)
+            if fd is not None:
+                (record / "locked").unlink(missing_ok=True)
+                os.close(fd)
 
 
 def collect(repository: Repository) -> list[Path]:

@@ -174,7 +174,7 @@ def _worktrees(repo: Path, pool: Path) -> Iterator[str]:
             if bad in fields:
                 yield f"worktree {place} is {bad}: {fields[bad]}"
     for folder in pool.iterdir() if pool.is_dir() else ():
-        if folder not in known:
+        if folder not in known and folder.suffix != ".held":  # the file that a lease is locked by
             yield f"a folder that is no worktree is left: {folder}"
 
 
