@@ -76,7 +76,8 @@ class Runtime:
     shares its file with other runs); with a repository the default is `journeyman/journal.db` in its common git folder. `gate`
     is entered for each attempt, for a host with several runtimes. `max_instances` caps all crews together;
     `sequential` runs one attempt at a time. `backoff_s` and `backoff_cap_s` are the first and the longest wait between
-    two attempts, `idle_s` how long an instance stays with nothing to do, all in seconds.
+    two attempts, `idle_s` how long an instance stays with nothing to do, all in seconds. `budget_usd` and `budget_tokens` go before
+    the plan's; `rate_s` tells the least time that the rates of a service allowed, for the report's bound.
 
     Leaving the block waits for what was submitted; leaving it by an exception cancels.
     """
@@ -96,6 +97,7 @@ class Runtime:
         budget_usd: float | None = None,
         budget_tokens: int | None = None,
         gate: EnterAttempt | None = None,
+        rate_s: Callable[[], float] = float,
     ) -> None:
         """Raises BadInput when the specialists or the numbers make no sense."""
         self.specialists = {one.name: one for one in preparation.checked_specialists(specialists, max_instances)}
@@ -103,6 +105,7 @@ class Runtime:
         self._idle_s, self._backoff_s, self._backoff_cap_s, self._steal = idle_s, backoff_s, backoff_cap_s, steal
         self._handlers = {name: one.handler for name, one in self.specialists.items()}
         self._talkers = frozenset(name for name, one in self._handlers.items() if getattr(one, "talks", False))
+        self._rate_s = rate_s
         self._budget_usd, self._budget_tokens = budget_usd, budget_tokens
         self._budget = Budget(budget_usd, budget_tokens)
         self._contracts = ""
@@ -314,6 +317,7 @@ class Runtime:
             group=group,
             line=line.ref if line is not None else None,
             commit=line.tip if line is not None else None,
+            rate_s=min(self._rate_s(), self.now()),
         )
 
     def drain(self, why: str = "interrupted") -> None:

@@ -195,6 +195,7 @@ async def execute(
             sequential=options.sequential,
             budget_usd=options.budget_usd,
             budget_tokens=options.budget_tokens,
+            rate_s=ways.claude.gate.least_s,
         )
         with stop:
             async with runtime, trio.open_nursery() as nursery:

@@ -300,6 +300,11 @@ class Gate:
             models=MappingProxyType({model: lane.statistics() for model, lane in self._lanes.items()}),
         )
 
+    def least_s(self) -> float:
+        """The least time in which the answers so far could have been had, for the rates that are known: what was used of each, but for
+        a bucket that was full at the beginning, at the rate it fills with. Seconds."""
+        return max((lane.least_s() for lane in self._lanes.values()), default=0.0)
+
     def reopen(self) -> None:
         """Let calls through again after a quota: for a process that outlives the run that was paused."""
         self._closed = None
@@ -342,6 +347,7 @@ class _Lane:
         self.shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
         self.hold_until_s = 0.0
         self.waited_s: dict[str, float] = {}  # {what was waited for: seconds}
+        self.used: dict[str, float] = {}  # {resource: how much of it all answers took}
 
     def statistics(self) -> ModelStatistics:
         return ModelStatistics(
@@ -401,8 +407,14 @@ class _Lane:
         self.in_flight.discard(call)
         self.gate._tell()
 
+    def least_s(self) -> float:
+        used = ((self.used.get(name, 0.0), bucket.limit_per_min) for name, bucket in self.buckets.items())
+        return max(((amount / limit - 1.0) * 60.0 for amount, limit in used if limit > 0), default=0.0)
+
     def answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
         self._end(call)
+        for resource, amount in (("requests", 1.0), *used.items()):
+            self.used[resource] = self.used.get(resource, 0.0) + amount
         for resource, amount in used.items():
             self.correct(call, resource, amount)
         self.learn(readings, call)

@@ -156,8 +156,11 @@ def failed_files(report: RunReport) -> dict[str, str]:
     return {path: why for task in done for path, why in failures_in(task.result).items()}
 
 
-def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -> tuple[float, BoundBy]:
-    """(seconds, what binds) from the attempts as they went, all or those of `records`; 0 when nothing ended."""
+def lower_bound(
+    machine: Machine, records: Mapping[str, Record] | None = None, rate_s: float = 0.0
+) -> tuple[float, BoundBy]:
+    """(seconds, what binds) from the attempts as they went, all or those of `records`; 0 when nothing ended. `rate_s` is the least
+    that the service's rates allowed."""
     ended = {
         name: (record, _length(record))
         for name, record in (machine.records if records is None else records).items()
@@ -166,6 +169,7 @@ def lower_bound(machine: Machine, records: Mapping[str, Record] | None = None) -
     bounds: list[tuple[float, BoundBy]] = [
         (_by_work(machine, ended), "work"),
         (_by_claims(ended), "claims"),
+        (rate_s, "rate"),
         (_by_path(machine, ended), "path"),  # behind the claims: an order that was added for one is in the path too
     ]
     return max(bounds, key=lambda bound: bound[0])
@@ -251,6 +255,7 @@ def build(
     line: str | None = None,
     commit: str | None = None,
     state: str | None = None,
+    rate_s: float = 0.0,
 ) -> RunReport:
     """The report of the machine as it stands, of all its tasks or of one submitted group's."""
     records = machine.records
@@ -286,7 +291,7 @@ def build(
         makespan_s=makespan_s,
         steals=steals if len(records) < len(machine.records) else dispatch.steals,
         utilization=busy_s / (dispatch.peak * makespan_s) if dispatch.peak and makespan_s else 0.0,
-        bound=lambda: lower_bound(machine, records),
+        bound=lambda: lower_bound(machine, records, rate_s),
         instances=tuple(
             InstanceReport(one.name, one.crew.spec.name, one.tasks, one.steals, one.busy_s) for one in dispatch.everyone
         ),

@@ -504,3 +504,15 @@ def test_limits_are_above_nothing(wrong: dict[str, int]) -> None:
     """A limit of zero would wait for ever: it is refused where it is made."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Limits(**wrong)
+
+
+async def test_the_least_time_is_what_the_rate_allowed(autojump_clock: trio.testing.MockClock) -> None:
+    """What the answers took of a rate, beyond the one full bucket there was at the beginning, took at least that long; and never longer
+    than it really took."""
+    gate = Gate(Limits(requests_per_min=60, concurrency=100))
+    began = trio.current_time()
+    for _ in range(150):
+        async with gate.call(input_tokens=1, output_tokens=1) as call:
+            call.answered({}, input_tokens=1, output_tokens=1)
+    assert gate.least_s() == pytest.approx(90.0)
+    assert gate.least_s() <= trio.current_time() - began
