@@ -6,7 +6,7 @@ the cache; the files are read once, and half as much again is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -19,7 +19,7 @@ from .budget import Usage
 from .core.task import Plan, Specialist, Task
 from .execution import for_claude
 from .git import Repository
-from .prices import Prices, load_prices
+from .prices import load_prices
 
 TURNS: Final = 6
 _CHARS_A_TOKEN: Final = 4
@@ -62,13 +62,13 @@ def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) 
         model = one.model or default_model()
         prefix = (shared + len(one.prompt)) // _CHARS_A_TOKEN + _TOOLS
         sizes = [repository.blob_size(files[path][1]) for path in claims.expand(task.writes, files) if path in files]
-        usage = _usage(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), (model, one.name) in warm)
-        warm.add((model, one.name))
-        tokens += usage.tokens
-        found = _usd(prices, model, usage)
-        usd += found or 0.0
-        if found is None:
+        price = prices.get(model)
+        if price is None:
             unpriced.append(model)
+        for usage in _turns(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), (model, one.name) in warm):
+            tokens += usage.tokens
+            usd += float(price.cost_usd(usage)) if price is not None else 0.0
+        warm.add((model, one.name))
     return Cost(usd, tokens, len(tasks), tuple(dict.fromkeys(unpriced)))
 
 
@@ -76,13 +76,12 @@ def _length(task: Task) -> int:
     return len(task.goal) // _CHARS_A_TOKEN + 200
 
 
-def _usage(prefix: int, own: int, warm: bool) -> Usage:
-    written = own // 2 + TURNS * _SAID_A_TURN
-    grown = own + written
-    read = (prefix if warm else 0) + (TURNS - 1) * (prefix + grown // 2)
-    return Usage(0, grown + (0 if warm else prefix), 0, read, written)
-
-
-def _usd(prices: Prices, model: str, usage: Usage) -> float | None:
-    price = prices.get(model)
-    return float(price.cost_usd(usage)) if price is not None else None
+def _turns(prefix: int, own: int, warm: bool) -> Iterator[Usage]:
+    """The calls of one conversation, one by one: a long prompt has a price of its own, which a sum would not tell."""
+    written = (own // 2 + TURNS * _SAID_A_TURN) // TURNS
+    seen = 0  # tokens behind the prefix that earlier turns have put into the cache
+    for turn in range(TURNS):
+        more = (own if turn == 1 else 0) + written
+        first = turn == 0 and not warm
+        yield Usage(0, more + (prefix if first else 0), 0, seen + (0 if first else prefix), written)
+        seen += more

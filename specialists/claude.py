@@ -57,7 +57,9 @@ STALLS_ALLOWED: Final = 2  # of one turn: the call is cancelled and the turn ask
 MALFORMED_ALLOWED: Final = 3  # tool inputs in a row that no tool can take, or answers that do not parse
 MODEL_FAMILY: Final = "sonnet"
 _CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
-_CHARS_A_TOKEN_AT_LEAST: Final = 2.0  # for the budget, which must hold
+_HIDDEN_TOKENS: Final = (
+    2_000  # of a prompt that the service adds for tools, and of the answer that came before: for the budget's sake
+)
 _SHORTER: Final = (
     8_192,
     2_048,
@@ -187,6 +189,7 @@ class _Session:
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
     prefix: str = ""
     cached_characters: int = 0  # of the prompt's beginning that the service has in its cache by now
+    counted_tokens: int = 0  # what the service counted that beginning as
 
     async def run(self) -> Any:
         """Talk until it is done; gives the task's value. Raises what `runtime.errors` has for models."""
@@ -368,6 +371,7 @@ class _Session:
             spent = one.settle(usage)
         self.claude.learn(characters, usage)
         self.cached_characters = characters
+        self.counted_tokens = usage.prompt_tokens
         opening_content = self.messages[0]["content"] if self.turn == 1 else []
         await self.talk.answered(
             self.turn, content, stop=stop, model=model, spent=spent, state=self._state(), opening=opening_content
@@ -377,7 +381,8 @@ class _Session:
     async def _reserve(self, characters: int, price: Price | None) -> tuple[Reservation, int]:
         """(the reservation, the most tokens the answer may have): near the budget's end a shorter answer is better than none. Raises
         BudgetSpent."""
-        worst_input = math.ceil(characters / _CHARS_A_TOKEN_AT_LEAST) + 100
+        # A token is a byte at least. What the last answer counted need not be guessed at again.
+        worst_input = self.counted_tokens + (characters - self.cached_characters) + _HIDDEN_TOKENS
         most = self.specialist.max_tokens
         limits = [most, *(limit for limit in _SHORTER if limit < most)]
         for limit in limits:
@@ -489,6 +494,7 @@ class _Request:
                 if event.type == "message_start":
                     self.begun = True
                     self.usage = Usage.from_sdk(event.message.usage)
+                    self.call.began({}, input_tokens=self.usage.limited_input_tokens)
                     self.session.claude.prefixes.began(self.session.prefix)
                 elif event.type == "content_block_delta":
                     self.received += (
@@ -517,7 +523,7 @@ class _Request:
         return {"input_tokens": self.usage.limited_input_tokens, "output_tokens": self._output()} if self.begun else {}
 
     def _output(self) -> int:
-        return max(self.usage.output_tokens, math.ceil(self.received / _CHARS_A_TOKEN_AT_LEAST))
+        return max(self.usage.output_tokens, math.ceil(self.received / 2))
 
     def settle(self, usage: Usage) -> Spent:
         """Count what it cost."""
