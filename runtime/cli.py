@@ -18,20 +18,20 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 import trio
 
 from specialists import known_languages
 from specialists.command import SIZE_CAP_BYTES
+from specialists.edits import pattern_problem
 from specialists.outcome import FileOutcome
 
 from . import foretell, looking, secrets, serving
 from . import refactor as refactors
 from . import runs as past_runs
 from .core.record import FINAL
-from .core.task import FIXPOINT, Codemod, Plan, Rewrite
-from .errors import BadInput, Bug, JourneymanError
+from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Task
+from .errors import BadInput, BadPlan, Bug, JourneymanError
 from .execution import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -134,6 +134,12 @@ def _agree(place: Place, plan: Plan, flags: dict[str, Any]) -> None:
 
 
 def _options(place: Place, flags: dict[str, Any], dry_run: bool, as_json: bool, **more: Any) -> Options:
+    """Raises BadInput for flags that would be of no effect."""
+    for flag in ("keep_commits", "message", "split_by"):
+        if flags.get(flag) and not flags["land"]:
+            raise BadInput(
+                f"--{flag.replace('_', '-')} is about landing: give --land too, or give it to `journeyman land`"
+            )
     for flag, where in (("--events", flags["events"]), ("--report", flags["report_file"])):
         writable(flag, where)
     return Options(
@@ -185,6 +191,7 @@ def _finish(
             "exit": outcome.exit_code,
         }
         value |= {"culprit": outcome.culprit} if outcome.culprit else {}
+        value |= {"undecided": outcome.undecided} if outcome.undecided else {}
         value |= {"refused": outcome.refused} if outcome.refused else {}
         value |= {"diff": diff.decode("utf-8", "replace")} if dry_run else {}
         put(value)
@@ -200,6 +207,10 @@ def _finish(
         {path: one for path, one in states.items() if one.state == "failed" and (by_file or path in apart)}, flags
     )
     _tell_some({path: one for path, one in states.items() if one.state == "skipped" and by_file}, flags)
+    if by_file and states and not counts["changed"] and flags["rewrite"]:
+        doubt = pattern_problem(flags["rewrite"][0], flags["language"])
+        if doubt:
+            say(doubt)
     if more:
         say(f"another pass would change more in {more} files; give --passes fixpoint")
     if outcome.refused:
@@ -234,13 +245,19 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         say(f"  slowest check: {report.slowest_check}")
     if outcome.culprit:
         say(f"  turned red by: {outcome.culprit}" + (" (dropped)" if outcome.culprit in report.dropped else ""))
+    others = [name for name in report.dropped if name != outcome.culprit]
+    if others:
+        say(f"  dropped too: {', '.join(others)}")
+    if outcome.undecided:
+        say(f"  {outcome.undecided}")
     if outcome.landed:
         say(f"landed as {' '.join(outcome.landed)}  (for .git-blame-ignore-revs)")
     elif report.commit and report.commit != report.base:
         changed = len(repository.differences(repository.tree_of(report.base or ""), repository.tree_of(report.commit)))
-        say(f"{changed} files changed on {report.line}")
+        say(f"{changed} file{'' if changed == 1 else 's'} changed on {report.line}")
         red = any(not check.ok for check in report.checks)
-        verbs = ["diff", *([] if report.ok else ["retry"]), *([] if red else ["land"])]
+        open_tasks = any(state != "done" and number for state, number in report.counts.items())
+        verbs = ["diff", *(["retry"] if open_tasks else []), *([] if red else ["land"])]
         say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
     if report.spent.tokens:
         say(f"  {money(report.spent)}")
@@ -284,11 +301,15 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
     `;` and may have {file} (one process a file) or {files} (batches) in it.
     """
     how = _how(flags)
+    if flags["keep_commits"] and flags["split_by"]:
+        raise BadInput("--keep-commits and --split-by: give one; both say which commits to land")
     place = Place.open(repo)
     if flags["specialist"] and flags["specialist"] not in {one.name for one in place.specialists}:
         names = ", ".join(one.name for one in place.specialists)
         raise BadInput(f"--specialist: there is no specialist {flags['specialist']!r}; there are: {names}")
     parts = refactors.parts(flags["split_by"], place.repository, place.specialists) if flags["split_by"] else None
+    options = _options(place, flags, dry_run, as_json, parts=parts, look_ahead=True)
+    _check_way(place, how, flags["specialist"] or place.choose(paths), flags)
     made = refactors.batch(
         place.repository,
         paths,
@@ -298,7 +319,8 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
         size=flags["batch"],
         passes=_passes(flags["passes"]),
         containing=flags["containing"],
-        exclude=(*flags["exclude"], *place.config.exclude),
+        exclude=flags["exclude"],
+        always_exclude=place.config.exclude,
         ok_exit=_codes(flags["ok_exit"]),
         together=flags["together"],
         max_failures=1 if flags["fail_fast"] else flags["max_failures"],
@@ -308,7 +330,6 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
         ignore_dirty=flags["ignore_dirty"],
         size_cap_bytes=flags["size_cap"],
     )
-    options = _options(place, flags, dry_run, as_json, parts=parts, look_ahead=True)
     for note in made.notes:
         say(note)
     if not made.plan.tasks:
@@ -319,6 +340,16 @@ def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
     states = refactors.outcomes(made, outcome.report, place.repository)
     return _finish(place, outcome, states, flags, as_json, dry_run, by_file=True)
+
+
+def _check_way(place: Place, how: refactors.How, specialist: str, flags: dict[str, Any]) -> None:
+    """Raises BadInput for what is wrong whatever the files are, once and not for each of them."""
+    task = Task("refactor", specialist, goal=how.goal, rewrite=how.rewrite, codemod=how.codemod, exec=how.exec)
+    plan = Plan([task], base=flags["base"], checks=flags["checks"], format=flags["formats"])
+    try:
+        checked(configured(plan, place.config), place.specialists, place.repository)
+    except BadPlan as error:
+        raise BadInput(problem.removeprefix("task 'refactor': ") for problem in error.problems) from None
 
 
 def _nothing_to_do(made: refactors.Batch, report_file: str, as_json: bool) -> int:
@@ -355,6 +386,8 @@ def _how(flags: dict[str, Any]) -> refactors.How:
         raise BadInput(
             "say how: --rewrite PATTERN REPLACEMENT --language L, --codemod NAME, --exec ARGV... ';' or --goal TEXT"
         )
+    if flags["rewrite"] and not flags["rewrite"][0].strip():
+        raise BadInput("--rewrite: the pattern is empty")
     if flags["rewrite"] and not flags["language"]:
         raise BadInput("--rewrite needs --language")
     if flags["rewrite"] and flags["language"] not in known_languages():
@@ -465,7 +498,7 @@ def demo(repo: str, as_json: bool, keep: str, claude: bool, **flags: Any) -> int
     plan = load(place, folder / name)
     checked(plan, place.specialists, place.repository, name)
     _agree(place, plan, flags)
-    options = attrs.evolve(_options(place, flags, False, as_json), land=True)
+    options = _options(place, {**flags, "land": True}, False, as_json)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
     states = refactors.of_tasks(plan.tasks, outcome.report, place.repository)
     code = _finish(place, outcome, states, flags, as_json)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -79,6 +80,7 @@ class Outcome:
     landed: tuple[str, ...] = ()
     culprit: str | None = None
     refused: str = ""  # why it was to be landed and was not
+    undecided: str = ""  # why a bisection named no task, or could not take it off
 
 
 def capped(specialists: Sequence[Specialist], instances: int | None) -> list[Specialist]:
@@ -222,25 +224,29 @@ async def execute(
 
 async def conclude(runtime: Runtime, report: RunReport, options: Options) -> Outcome:
     """After the run: find what turned a check red, and land, as the options have it."""
-    culprit = None
+    culprit, undecided = None, ""
     if options.bisect and any(not check.ok for check in report.checks):
         culprit = await runtime.bisect(preparation.rules_back(runtime.machine.opened), drop=options.drop)
         report = runtime.report()
+        if culprit is None:
+            undecided = "no task turned the check red: it is red on the base already, or only by the formatting"
+        elif options.drop and any(not check.ok for check in report.checks):
+            undecided = "a check is red still: what turned it is on the base already, or cannot be taken off by itself"
+    ended = partial(Outcome, culprit=culprit, undecided=undecided)
     code = exit_code(report)
     if not options.land or code == EXIT_INTERRUPTED:
-        return Outcome(report, code, culprit=culprit)
+        return ended(report, code)
     if code != EXIT_OK:
-        why = "a check is red" if code == EXIT_RED else "not everything is done"
-        return Outcome(report, code, culprit=culprit, refused=why)
+        return ended(report, code, refused="a check is red" if code == EXIT_RED else "not everything is done")
     if report.commit == report.base:
-        return Outcome(report, code, culprit=culprit, refused="it changed nothing")
+        return ended(report, code, refused="it changed nothing")
     try:
         commits = await runtime.land(
             options.message or landing_message(runtime.machine), keep_commits=options.keep_commits, parts=options.parts
         )
     except RepositoryRefused as error:
-        return Outcome(report, EXIT_REFUSED, culprit=culprit, refused=str(error))
-    return Outcome(runtime.report(), code, commits, culprit)
+        return ended(report, EXIT_REFUSED, refused=str(error))
+    return ended(runtime.report(), code, commits)
 
 
 def exit_code(report: RunReport) -> int:

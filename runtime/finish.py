@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import attrs
@@ -14,13 +15,14 @@ import trio
 
 from .attempts import Attempts
 from .checks import CHECK_TIMEOUT_S, run_checks, run_command, words_of
-from .core.changes import path_bytes
+from .core.changes import Change, path_bytes
 from .core.events import Checked, Dropped, Event
 from .core.machine import Machine
 from .core.record import DONE
 from .core.task import Plan
 from .report import CheckResult
 
+_FORMATTING: Final = "Format the changed files"
 _ARGV_BYTES: Final = 1_000_000  # systems take two million, the environment counted
 
 
@@ -73,21 +75,45 @@ class Finish:
         """Run the commands over the changed files; the result of the one that failed, told like a red check."""
         line = self.attempts.line
         assert line is not None
-        changed = [change.path for change in line.changes() if change.oid is not None]
         async with self.attempts.pool.lease(line.tip) as lease:
-            for command, files in ((command, files) for command in commands for files in _argvs(changed)):
-                words = words_of(command)
-                at = words.index("{files}") if "{files}" in words else len(words)
-                words[at : at + 1] = [os.fsdecode(path_bytes(file)) for file in files]
-                began = trio.current_time()
-                code, said = await run_command(words, lease.folder, CHECK_TIMEOUT_S)
-                if code != 0:
-                    seconds = round(trio.current_time() - began, 3)
-                    return CheckResult(command, False, seconds, code, said.decode("utf-8", "replace"))
+            changed = self._changed(line.tip)
+            red = await self._formatted(commands, lease.folder, changed)
+            if red is not None:
+                return red
             changeset = await trio.to_thread.run_sync(lease.changeset)
         wanted = [change for change in changeset.changes if change.path in changed]
-        await trio.to_thread.run_sync(lambda: line.add(wanted, "Format the changed files"))
+        await trio.to_thread.run_sync(lambda: line.add(wanted, _FORMATTING))
         return None
+
+    def _changed(self, commit: str) -> list[str]:
+        """The files that a commit of the line has other than its base."""
+        line = self.attempts.line
+        assert line is not None
+        old, new = line.repository.tree_of(line.base), line.repository.tree_of(commit)
+        return [change.path for change in line.repository.differences(old, new) if change.oid is not None]
+
+    async def _formatted(self, commands: Sequence[str], folder: Path, changed: Sequence[str]) -> CheckResult | None:
+        for command, files in ((command, files) for command in commands for files in _argvs(changed)):
+            words = words_of(command)
+            at = words.index("{files}") if "{files}" in words else len(words)
+            words[at : at + 1] = [os.fsdecode(path_bytes(file)) for file in files]
+            began = trio.current_time()
+            code, said = await run_command(words, folder, CHECK_TIMEOUT_S)
+            if code != 0:
+                seconds = round(trio.current_time() - began, 3)
+                return CheckResult(command, False, seconds, code, said.decode("utf-8", "replace"))
+        return None
+
+    def _unformat(self) -> None:
+        """Take the formatting off the line's end, so that what lies below it can be taken back."""
+        line = self.attempts.line
+        assert line is not None
+        last = next(reversed(line.commits()), None)
+        if last is None or last.subject != _FORMATTING:
+            return
+        parent = line.repository.commit_parts(last.id)[1][0]
+        undo = line.repository.differences(line.repository.tree_of(last.id), line.repository.tree_of(parent))
+        line.add(undo, "Take the formatting back")
 
     # --- bisection ---------------------------------------------------------------------------------------------
 
@@ -103,38 +129,62 @@ class Finish:
             red = next((one for one in machine.checked.results if not one["ok"]), None)
             if red is None:
                 return first
-            culprit = await self._find(red["command"])
+            culprit = await self._find(red["command"], plan.format)
             if culprit is None:
                 return first
             first = first or culprit
             if not drop:
                 return first
             tasks = self._with_dependants(machine, culprit)
+            await trio.to_thread.run_sync(self._unformat)
             answer = await self.attempts.roll_back(tasks, culprit)
+            if not answer.error:
+                post(Dropped(culprit, red["command"], tuple(tasks), answer.commit))
+            if plan.format and line.tip != line.base:
+                await self._format(plan.format)
             if answer.error:
                 return first
-            post(Dropped(culprit, red["command"], tuple(tasks), answer.commit))
             results = await self._checks_at(self._checks(plan, machine), line.tip)
             post(Checked(line.tip, tuple(attrs.asdict(one) for one in results)))
         return first
 
-    async def _find(self, command: str) -> str | None:
+    async def _find(self, command: str, formats: Sequence[str]) -> str | None:
+        """The task whose commit turned a check red, of those that are still on the line."""
         line = self.attempts.line
         assert line is not None
-        commits = line.commits()
-        if not commits or not await self._green(command, line.base):
+        commits = [commit for commit in line.commits() if commit.task and line.commit_of(commit.task) == commit.id]
+        if not commits or not await self._green(command, line.base, formats):
             return None
         low, high = -1, len(commits) - 1  # green at low, red at high
         while high - low > 1:
             middle = (low + high) // 2
-            if await self._green(command, commits[middle].id):
+            at = await trio.to_thread.run_sync(self._only, [commit.id for commit in commits[: middle + 1]])
+            if await self._green(command, at, formats):
                 low = middle
             else:
                 high = middle
-        return commits[high].task or None
+        return commits[high].task
 
-    async def _green(self, command: str, commit: str) -> bool:
-        return (await self._checks_at([command], commit))[0].ok
+    def _only(self, commits: Sequence[str]) -> str:
+        """A commit, on no ref, of the base with what some commits of the line changed: what was taken back is not in it."""
+        line = self.attempts.line
+        assert line is not None
+        repository = line.repository
+        changes: dict[str, Change] = {}
+        for one in commits:
+            parent = repository.commit_parts(one)[1][0]
+            for change in repository.differences(repository.tree_of(parent), repository.tree_of(one)):
+                changes[change.path] = change
+        tree = repository.apply(repository.tree_of(line.base), changes.values())
+        commit = repository.commit(tree, [line.base], "Look for what turned a check red")
+        repository.flush()  # for `git worktree` to see it
+        return commit
+
+    async def _green(self, command: str, commit: str, formats: Sequence[str]) -> bool:
+        """Whether the check passes on a commit, formatted as the end of the line is."""
+        async with self.attempts.pool.lease(commit) as lease:
+            await self._formatted(formats, lease.folder, self._changed(commit))
+            return (await run_checks([command], lease.folder))[0].ok
 
     def _with_dependants(self, machine: Machine, task: str) -> list[str]:
         found = [machine.records[task]]

@@ -75,12 +75,13 @@ def select(repository: Repository, base: str, paths: Sequence[str], exclude: Seq
             continue
         matched = claims.expand([wanted], files) or claims.expand([f"{wanted}/"], files)
         if not matched:
-            problems.append(f"path {path!r}: it matches no tracked file of {base[:12]}")
+            where = f"; paths are relative to {repository.work_tree}"
+            problems.append(f"path {path!r}: it matches no tracked file of {base[:12]}{where}")
         found.update(matched)
     if not paths:
         problems.append("there are no PATHS; name files, folders or globs, for example 'src/**/*.py'")
     if problems:
-        raise BadInput(problems)
+        raise BadInput(dict.fromkeys(problems))
     chosen = tuple(sorted(path for path in found if not claims.covers(exclude, path)))
     if not chosen:
         raise BadInput(f"every file that the paths match is excluded by {', '.join(exclude)}")
@@ -98,6 +99,7 @@ def batch(
     passes: int = 1,
     containing: str = "",
     exclude: Sequence[str] = (),
+    always_exclude: Sequence[str] = (),
     ok_exit: Sequence[int] = (0,),
     together: bool = False,
     max_failures: int | None = None,
@@ -113,8 +115,10 @@ def batch(
     takes the committed version instead and notes it).
     """
     commit = repository.resolve(base)
-    files = select(repository, commit, paths, exclude)
+    files = select(repository, commit, paths, (*exclude, *always_exclude))
     notes = _dirty(repository, files, ignore_dirty)
+    tracked = repository.files(repository.tree_of(commit))
+    notes += [f"exclude {glob!r}: it matches no file" for glob in exclude if not claims.expand([glob], tracked)]
     wanted = needles(how.rewrite.pattern) if how.rewrite is not None else ()
     if containing:
         wanted = (*wanted, containing.encode())

@@ -174,6 +174,12 @@ def needles(pattern: str) -> tuple[bytes, ...]:
     return tuple(dict.fromkeys(word.encode() for word in _WORD.findall(bare)))
 
 
+def pattern_problem(pattern: str, language: str) -> str | None:
+    """What may be wrong with a pattern that has matched nothing: alone it need not parse, but then it often matches less."""
+    found = damage(_ANY_VARIABLE.sub("A", pattern), language)
+    return f"the pattern {pattern!r} is no {language} by itself, so it may match nothing" if found.errors else None
+
+
 def rewriter(path: str, pattern: str, replace: str, language: str) -> Edit:
     """The edit that `ast-grep run -p pattern -r replace -l language --update-all` makes."""
 

@@ -121,6 +121,32 @@ def test_a_red_check_lands_nothing_and_is_bisected(repo: Repo) -> None:
     assert repo.show(done.json["commit"], "src/m2.py") == b"log.info(2)\n"
 
 
+def test_every_culprit_is_dropped_under_formatting(repo: Repo) -> None:
+    """Two tasks turn a check red that passes only on formatted files: each is found and dropped, the rest formatted and green."""
+    check = (
+        "import pathlib, sys\nfor path in pathlib.Path('src').glob('*.py'):\n    text = path.read_text()\n"
+        "    if 'log.info(1)' in text or 'log.info(3)' in text or ('log' in text and 'formatted' not in text): sys.exit(1)\n"
+    )
+    form = "import sys\nfor name in sys.argv[1:]:\n    if 'formatted' not in open(name).read(): open(name, 'a').write('# formatted\\n')\n"
+    base = repo.commit({**SOURCES, "check.py": check, "form.py": form})
+    done = journeyman(
+        "refactor", *REWRITE, "src/**", "--check", f"{sys.executable} check.py", "--format", f"{sys.executable} form.py",
+        "--bisect", "--drop", "--json", cwd=repo.path,
+    )  # fmt: skip
+    assert done.code == 3, done.out
+    assert sorted(done.json["dropped"]) == ["src/m1.py", "src/m3.py"]
+    assert all(check["ok"] for check in done.json["checks"])
+    assert repo.show(done.json["commit"], "src/m1.py") == b"print(1)\n"
+    assert repo.show(done.json["commit"], "src/m2.py") == b"log.info(2)\n# formatted\n"
+    repo.commit({"src/m1.py": "log.info(1)\n"})
+    done = journeyman(
+        "refactor", *REWRITE, "src/**", "--check", f"{sys.executable} check.py", "--bisect", "--json", cwd=repo.path
+    )
+    assert done.code == 4
+    assert "red on the base" in done.json["undecided"]
+    assert base != repo.git("rev-parse", "HEAD")
+
+
 def test_what_failed_is_tried_again(repo: Repo) -> None:
     """A failed file costs exit 3 and nothing else; `retry` runs what failed, with its input changed, and then all is done."""
     repo.commit(SOURCES)
@@ -190,6 +216,14 @@ def test_a_plan_is_foretold_and_run(repo: Repo, tmp_path: Path) -> None:
         (["refactor", *REWRITE, "src/**", "--ok-exit", "x"], 2, "--ok-exit"),
         (["refactor", *REWRITE, "src/**", "--specialist", "nobody"], 2, "no specialist 'nobody'"),
         (["refactor", *REWRITE, "src/**", "--instances", "0"], 2, "0"),
+        (["refactor", *REWRITE, "src/**", "--split-by", "dir"], 2, "--split-by is about landing"),
+        (["refactor", *REWRITE, "src/**", "--land", "--split-by", "dir", "--keep-commits"], 2, "give one"),
+        (["refactor", "--rewrite", " ", "b", "--language", "python", "src/**"], 2, "--rewrite: the pattern is empty"),
+        (
+            ["refactor", "--rewrite", "f($A)", "g($B)", "--language", "python", "src/m1.py"],
+            2,
+            "$B is not in the pattern",
+        ),
         (["refactor", "--exec", "true", "src/**"], 2, "lone ';'"),
         (["refactor", "--exec", ";", "src/**"], 2, "no program"),
         (["refactor", "--goal", "do it", "src/m1.py"], 2, "no way"),

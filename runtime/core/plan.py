@@ -8,6 +8,7 @@ an `Order`, which only orders. Nothing here recurses, so a chain of a hundred th
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -32,6 +33,9 @@ _ROUNDS_LIMIT: Final = 20
 _CYCLES_SHOWN: Final = 10
 _POLICIES: Final = ("isolate", "rollback-scope", "rollback-level", "stop")
 _CLAIMS: Final = ("strict", "grow")
+_VARIABLE: Final = re.compile(
+    r"\$\$\$[A-Z][A-Z0-9_]*|\$[A-Z][A-Z0-9_]*"
+)  # ast-grep's; one that begins with _ is not kept
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------
@@ -265,6 +269,10 @@ def _rewrite_problems(rewrite: Rewrite, languages: Collection[str] | None) -> _W
         yield "rewrite", "pattern: it is empty"
     if not isinstance(rewrite.replace, str):
         yield "rewrite", "replace: it must be text"
+    elif isinstance(rewrite.pattern, str) and rewrite.pattern.strip():
+        free = set(_VARIABLE.findall(rewrite.replace)) - set(_VARIABLE.findall(rewrite.pattern))
+        for name in sorted(free):
+            yield "rewrite", f"replace: {name} is not in the pattern, so nothing could be put in its place"
     if not isinstance(rewrite.language, str) or (languages is not None and rewrite.language not in languages):
         yield "rewrite", "language: " + unknown("language", rewrite.language, languages or ())
 
