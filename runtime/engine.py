@@ -373,7 +373,7 @@ class Runtime:
         self.run_id = self._journal.begin(plan.name) if self._journal is not None else "run"
         self._recording = self._journal is not None
         if self._attempts is not None:
-            await self._attempts.begin(self.run_id, base)
+            await self._attempts.begin(self.run_id, base, alone=self._given is None)
         self._epoch = trio.current_time()
         self._post(
             Opened(
@@ -432,7 +432,7 @@ class Runtime:
             raise BadInput(f"run {run} was made with specialists that are not defined now: {', '.join(missing)}")
         plan = preparation.rules_back(self.machine.opened)
         if self._attempts is not None:
-            await self._attempts.begin(run, self.machine.opened.base)
+            await self._attempts.begin(run, self.machine.opened.base, alone=self._given is None)
         self._configure(plan)
         self._allow(record.task for record in self.machine.records.values())
         for name, record in self.machine.records.items():

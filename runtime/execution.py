@@ -36,9 +36,10 @@ from .engine import Runtime
 from .errors import BadInput, BadPlan, RepositoryRefused
 from .git import Repository
 from .handles import Notice
+from .journal import Journal
 from .progress import Progress
 from .report import RunReport, failed_files, failures_in
-from .runs import landing_message
+from .runs import journal_path, landing_message, submitted_plan
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RED, EXIT_PAUSED, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
@@ -185,6 +186,9 @@ async def execute(
         size_cap_bytes=options.size_cap_bytes,
         look_ahead=options.look_ahead,
     )
+    journal = None
+    if resume and (plan := submitted_plan(repository, resume)) is not None:  # a daemon took it in, and did not begin it
+        journal, resume = Journal(journal_path(repository), run=resume), ""
     crew = capped(ways.equip(specialists), options.instances)
     ceiling = max(options.max_instances, options.instances or 0)
     stop = trio.CancelScope()
@@ -193,6 +197,7 @@ async def execute(
         runtime = Runtime(
             crew,
             repo=repository.work_tree,
+            journal=journal,
             max_instances=ceiling,
             sequential=options.sequential,
             budget_usd=options.budget_usd,

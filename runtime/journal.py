@@ -81,8 +81,11 @@ class Lock:
     The kernel frees it when the holder dies, however it dies, so a dead holder or a reused pid never counts.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, daemon: bool = False) -> None:
         self.path = path
+        self.daemon = (
+            daemon  # whether the holder is one: it has other runs, and is not to be interrupted for one of them
+        )
         self._fd: int | None = None
 
     def acquire(self, run: str = "") -> None:
@@ -105,7 +108,8 @@ class Lock:
     def name(self, *runs: str) -> None:
         """Write down which runs the holder is at."""
         assert self._fd is not None
-        said = json.dumps({"pid": os.getpid(), "run": runs[0] if runs else "", "runs": runs}).encode()
+        told = {"pid": os.getpid(), "run": runs[0] if runs else "", "runs": runs, "daemon": self.daemon}
+        said = json.dumps(told).encode()
         os.pwrite(self._fd, said, 0)
         os.ftruncate(self._fd, len(said))
 
@@ -123,6 +127,13 @@ class Lock:
             return tuple(map(str, json.loads(self.path.read_bytes() or b"{}").get("runs", ())))
         except (OSError, ValueError, AttributeError, TypeError):
             return ()
+
+    def held_by_daemon(self) -> bool:
+        """Whether a live daemon holds it, as far as it wrote."""
+        try:
+            return bool(json.loads(self.path.read_bytes() or b"{}").get("daemon")) and self.held()
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def held(self) -> bool:
         """Whether a live process holds it."""
@@ -257,10 +268,10 @@ class Writer(Reader):
     Its own verbs may be called from any thread, and return when what they wrote is on the disk.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, daemon: bool = False) -> None:
         """Take the lock and open the file, made if need be. Raises RunHeld, JournalDamaged, JournalForeign, OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.lock = Lock(path.with_suffix(".lock"))
+        self.lock = Lock(path.with_suffix(".lock"), daemon=daemon)
         self.lock.acquire()
         try:
             self._connection = _connect(path, writes=True)
@@ -480,6 +491,11 @@ class Journal(Reader):
         """Note the state the run ended in, together with the next flush."""
         self._state = state
         self._writer.wake(urgent=True)
+
+    def end(self, run: str, state: str) -> None:
+        """Note the state of a run that ended without a record."""
+        self._writer.begin_again(run)
+        self._writer.close_run(run, state)
 
     def remember(self, key: str, value: bytes) -> None:
         """Keep a small value for later runs."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -21,11 +22,12 @@ from . import refactor as refactors
 from . import runs as past_runs
 from .core import plan as plans
 from .core.task import Task
-from .errors import BadInput
+from .errors import BadInput, RunHeld
 from .execution import EXIT_BAD_INPUT, EXIT_OK, checked, document
 from .git import Repository
 from .progress import clock, money
 from .report import RunReport
+from .serving import Spoken, socketed
 from .terminal import Place, common, load, put, say
 
 
@@ -93,17 +95,31 @@ def _claims(task: Task) -> str:
 
 @click.command()
 @common
-def runs(repo: str, as_json: bool) -> int:
+@socketed
+def runs(repo: str, as_json: bool, socket_path: str) -> int:
     """The runs of this repository, oldest first."""
-    listed = past_runs.entries(Repository.open(repo))
+    repository = Repository.open(repo)
+    listed = past_runs.entries(repository)
+    spoken = Spoken.find(repository, socket_path=socket_path)
+    waiting = spoken.waiting() if spoken is not None else {}
     if as_json:
-        put([attrs.asdict(one) for one in listed])
+        put(
+            [
+                {
+                    **attrs.asdict(one),
+                    **({"state": "running", "queued": waiting[one.run]} if one.run in waiting else {}),
+                }
+                for one in listed
+            ]
+        )
         return EXIT_OK
     if not listed:
         say("no runs yet")
     for one in listed:
         when = datetime.datetime.fromtimestamp(one.started_at).strftime("%Y-%m-%d %H:%M")
-        click.echo(f"{one.run:<6} {one.state:<12} {when}  {one.title}")
+        state = "queued" if one.run in waiting else one.state
+        why = f"  ({waiting[one.run]})" if one.run in waiting else ""
+        click.echo(f"{one.run:<6} {state:<12} {when}  {one.title}{why}")
     return EXIT_OK
 
 
@@ -111,10 +127,20 @@ def runs(repo: str, as_json: bool) -> int:
 @click.argument("run_name", metavar="RUN")
 @click.argument("task", required=False)
 @common
+@socketed
 @click.option("--trace", "trace_file", metavar="FILE", default="", help="Write a trace that ui.perfetto.dev opens.")
-def show(run_name: str, task: str | None, repo: str, as_json: bool, trace_file: str) -> int:
+def show(run_name: str, task: str | None, repo: str, as_json: bool, socket_path: str, trace_file: str) -> int:
     """A run's tasks and the timeline of its instances; with TASK, everything that happened to it."""
-    past = past_runs.load(Repository.open(repo), run_name)
+    repository = Repository.open(repo)
+    spoken = Spoken.find(repository, socket_path=socket_path)
+    waiting = spoken.waiting() if spoken is not None else {}
+    if spoken is not None and run_name in waiting:
+        if as_json:
+            put({**spoken.status(run_name), "state": "running"})
+        else:
+            click.echo(f"run {run_name}  queued: {waiting[run_name]}")
+        return EXIT_OK
+    past = past_runs.load(repository, run_name)
     if trace_file:
         try:
             Path(trace_file).write_bytes(trace.perfetto(past.machine))
@@ -183,15 +209,25 @@ def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
 @click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit.")
 @click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Several commits.")
 @click.option("--message", metavar="TEXT", default="", help="The commit's message.")
-def land(run_name: str, repo: str, as_json: bool, keep_commits: bool, split_by: str | None, message: str) -> int:
+@socketed
+def land(
+    run_name: str, repo: str, as_json: bool, socket_path: str, keep_commits: bool, split_by: str | None, message: str
+) -> int:
     """Bring a run's result onto the branch that is checked out."""
     place = Place.open(repo)
+    spoken = Spoken.find(place.repository, socket_path=socket_path)
+    if spoken is not None:
+        how = {"message": message, "keep_commits": keep_commits, "split_by": split_by or ""}
+        return _tell_landed(run_name, spoken.post(run_name, "land", how)["landed"], as_json)
     parts = refactors.parts(split_by, place.repository, place.specialists) if split_by else None
 
     async def go() -> tuple[str, ...]:
         return await past_runs.land(place.repository, run_name, message=message, keep_commits=keep_commits, parts=parts)
 
-    commits = trio.run(go)
+    return _tell_landed(run_name, trio.run(go), as_json)
+
+
+def _tell_landed(run_name: str, commits: Sequence[str], as_json: bool) -> int:
     if as_json:
         put({"run": run_name, "ok": True, "commit": commits[-1], "landed": list(commits)})
     else:
@@ -202,9 +238,16 @@ def land(run_name: str, repo: str, as_json: bool, keep_commits: bool, split_by: 
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @common
-def cancel(run_name: str, repo: str, as_json: bool) -> int:
+@socketed
+def cancel(run_name: str, repo: str, as_json: bool, socket_path: str) -> int:
     """End a run, running or interrupted; what is done is kept on its line."""
-    state = trio.run(past_runs.cancel, Repository.open(repo), run_name)
+    repository = Repository.open(repo)
+    spoken = Spoken.find(repository, socket_path=socket_path)
+    try:
+        state = spoken.post(run_name, "cancel")["state"] if spoken is not None else ""
+    except RunHeld:  # it goes on in a process of its own, which the daemon leaves alone
+        state = ""
+    state = state or trio.run(past_runs.cancel, repository, run_name)
     if as_json:
         put({"run": run_name, "state": state})
     else:

@@ -5,6 +5,7 @@ Rebuilds a machine from records to look at it; starts no task. What changes some
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -15,15 +16,18 @@ from pathlib import Path
 import attrs
 import trio
 
-from .core.events import CancelRequested, Closed, Event, Landed, Resumed
+from .core.events import CancelRequested, Closed, Event, Landed, Resumed, Submitted
 from .core.machine import Machine
 from .core.record import DONE, FINAL
+from .core.task import Plan
 from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
 from .line import REFS, Line, runs_with_refs
+from .planfile import loads
 from .record_codec import decode, encode
 from .report import RunReport, build, failed_files
+from .submission import QUEUED, decode_submission
 from .worktrees import collect
 
 Opener = Callable[[], Journal]
@@ -112,6 +116,20 @@ def load(repository: Repository, run: str) -> Past:
     return Past(repository, entry, machine, last)
 
 
+def submitted_plan(repository: Repository, run: str) -> Plan | None:
+    """The plan of a run that was handed over to a daemon and not begun by it; None for any other run. Raises BadPlan."""
+    try:
+        with closing(Reader(journal_path(repository))) as reader:
+            kept = reader.recall(QUEUED + run)
+            begun = any(isinstance(event, Submitted) for _, event in map(decode, reader.records(run)))
+    except FileNotFoundError:
+        return None
+    if kept is None or begun:
+        return None
+    plan = decode_submission(kept).plan
+    return loads(json.dumps(plan), "json", run) if plan else None
+
+
 async def _append(past: Past, event: Event, opener: Opener) -> None:
     """Record an event of a run that is not running now."""
     journal = opener()
@@ -192,8 +210,13 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
     """
     entry = find(repository, run)
     lock = Lock(journal_path(repository).with_suffix(".lock"))
+    opener = opener or (lambda: Journal(journal_path(repository)))
     if entry.state == "running":
         pid, _ = lock.holder()
+        if lock.held_by_daemon():
+            raise RepositoryRefused(
+                f"run {run} goes on in a daemon (process {pid}) that listens on another socket; name it with --socket"
+            )
         os.kill(pid, signal.SIGINT)
         deadline = time.monotonic() + _CANCEL_WAIT_S
         while lock.held() and time.monotonic() < deadline:  # noqa: ASYNC110  # another process's lock sets no event
@@ -202,10 +225,16 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
             os.kill(pid, signal.SIGINT)  # a second one ends it at once
             while lock.held():  # noqa: ASYNC110  # as above
                 await trio.sleep(0.05)
+    if submitted_plan(repository, run) is not None:  # it was never begun
+        journal = opener()
+        try:
+            journal.end(run, "cancelled")
+        finally:
+            journal.close()
+        return "cancelled"
     past = load(repository, run)
     if all(record.state in FINAL for record in past.machine.records.values()):
         return past.entry.state
-    opener = opener or (lambda: Journal(journal_path(repository)))
     await _append(past, Resumed(crashed=True), opener)
     await _append(past, CancelRequested("", "cancelled by `journeyman cancel`"), opener)
     await _append(past, Closed("cancelled"), opener)

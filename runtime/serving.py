@@ -36,7 +36,7 @@ from .handles import notices
 from .planfile import SIZE_LIMIT_BYTES
 from .service.client import Daemon
 from .service.places import Places
-from .service.submission import Settings
+from .submission import Settings
 from .terminal import Place, common, load, put, say
 
 FORMS = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
@@ -79,6 +79,11 @@ class Spoken:
     def post(self, run: str, verb: str, body: Any = None) -> Any:
         """Have the daemon do something with a run. Raises JourneymanError."""
         return self.daemon.ask("POST", self.path(run, verb), body)
+
+    def waiting(self) -> dict[str, str]:
+        """{queued run: why it waits}"""
+        told = self.daemon.ask("GET", f"/v1/repositories/{self.repository}")
+        return {one["run"]: one["reason"] for one in told["queue"] if not one["active"]}
 
     def status(self, run: str) -> dict[str, Any]:
         """A run's document. Raises JourneymanError."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import trio.testing
+
+if TYPE_CHECKING:
+    from daemon_process import DaemonProcess
 
 
 class Repo:
@@ -68,3 +72,13 @@ def repo(tmp_path: Path) -> Repo:
 def socket_clock() -> trio.testing.MockClock:
     """Virtual time beside real sockets: it jumps once nothing was to do for a moment, as trio cannot see data on its way."""
     return trio.testing.MockClock(autojump_threshold=0.02)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
+    """A running daemon."""
+    from daemon_process import DaemonProcess
+
+    process = DaemonProcess(tmp_path)
+    yield process
+    process.close()

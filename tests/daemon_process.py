@@ -142,3 +142,35 @@ def events(client: httpx2.Client, address: str, **headers: str) -> Iterator[tupl
 def waits_for(path: Path) -> list[str]:
     """A program that ends when a file is there."""
     return ["sh", "-c", f"while [ ! -e {path} ]; do sleep 0.02; done"]
+
+
+FILES = {f"src/m{number}.py": f"print({number})\n" for number in range(6)}
+
+
+def rewriting(*numbers: int, **more: Any) -> dict[str, Any]:
+    """A plan that rewrites these files, one task each."""
+    way = {"pattern": "print($A)", "replace": "log($A)", "language": "python"}
+    return {
+        "plan": {"name": "rewrite", **more},
+        "task": [
+            {"id": f"t{number}", "specialist": "service", "writes": [f"src/m{number}.py"], "rewrite": way}
+            for number in numbers
+        ],
+    }
+
+
+def waiting(go: Path, *numbers: int, specialist: str = "service") -> dict[str, Any]:
+    """A plan whose tasks end when the file `go` is there."""
+    return {
+        "task": [
+            {"id": f"w{number}", "specialist": specialist, "writes": [f"src/m{number}.py"], "exec": waits_for(go)}
+            for number in numbers
+        ]
+    }
+
+
+def ended(client: Any, address: str) -> dict[str, Any]:
+    """A run's document after its end."""
+    assert list(events(client, f"{address}/events"))[-1][0] == "end"
+    told: dict[str, Any] = client.get(address).json()
+    return told

@@ -11,48 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from conftest import Repo
-from daemon_process import DaemonProcess, events, waits_for
-
-FILES = {f"src/m{number}.py": f"print({number})\n" for number in range(6)}
-
-
-def rewriting(*numbers: int, **more: Any) -> dict[str, Any]:
-    """A plan that rewrites these files, one task each."""
-    way = {"pattern": "print($A)", "replace": "log($A)", "language": "python"}
-    return {
-        "plan": {"name": "rewrite", **more},
-        "task": [
-            {"id": f"t{number}", "specialist": "service", "writes": [f"src/m{number}.py"], "rewrite": way}
-            for number in numbers
-        ],
-    }
-
-
-def waiting(go: Path, *numbers: int, specialist: str = "service") -> dict[str, Any]:
-    """A plan whose tasks end when the file `go` is there."""
-    return {
-        "task": [
-            {"id": f"w{number}", "specialist": specialist, "writes": [f"src/m{number}.py"], "exec": waits_for(go)}
-            for number in numbers
-        ]
-    }
-
-
-@pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
-    """A running daemon."""
-    process = DaemonProcess(tmp_path)
-    yield process
-    process.close()
-
-
-def ended(client: Any, address: str) -> dict[str, Any]:
-    """A run's document after its end."""
-    assert list(events(client, f"{address}/events"))[-1][0] == "end"
-    told: dict[str, Any] = client.get(address).json()
-    return told
+from daemon_process import FILES, DaemonProcess, ended, events, rewriting, waiting
 
 
 def test_a_run_from_submission_to_landing(daemon: DaemonProcess, repo: Repo) -> None:

@@ -7,7 +7,7 @@ Knows HTTP and the host; the work is the host's. Who may ask is the guard's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
+from ..submission import Settings, checked_client, checked_key
 from .documents import graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
@@ -23,7 +24,6 @@ from .page import asset
 from .problems import Problem, problem_of
 from .served import Served
 from .stream import HEARTBEAT_S, EventStream
-from .submission import Settings, checked_client, checked_key
 
 PLAN_TYPES: Final[Mapping[str, str]] = {
     "application/toml": "toml",
@@ -65,6 +65,7 @@ class Edits(_Model):
 class Landing(_Model):
     message: str = ""
     keep_commits: bool = False
+    split_by: Literal["", "dir", "owner", "specialist"] = ""
 
 
 class NewLimits(_Model):
@@ -272,7 +273,7 @@ class Api:
     async def land(self, request: Request) -> Any:
         how = await _body(request, Landing, optional=True)
         run = self._run(request)
-        commits = await self._served(request).land(run, how.message, how.keep_commits)
+        commits = await self._served(request).land(run, how.message, how.keep_commits, how.split_by)
         return {"run": run, "ok": True, "commit": commits[-1], "landed": list(commits)}
 
     async def _after(self, request: Request, state: str = "") -> Any:

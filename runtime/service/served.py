@@ -21,6 +21,7 @@ import trio
 from specialists import Ways, codemod_problem, known_languages
 from specialists.claude import Claude
 
+from .. import refactor as refactors
 from .. import runs as past_runs
 from ..claims import problem_with
 from ..config import load_config
@@ -41,15 +42,27 @@ from ..limits import Gate as CallGate
 from ..line import line_ref
 from ..planfile import dump, loads
 from ..record_codec import decode
+from ..recovery import tidy
 from ..report import RunReport
+from ..submission import (
+    ENDED,
+    QUEUED,
+    Ended,
+    Mode,
+    Receipt,
+    Settings,
+    Submission,
+    decode_ended,
+    decode_submission,
+    encode,
+    fingerprint,
+    key_name,
+)
 from ..terminal import Place, configured, user_config
 from .gate import AttemptGate
 from .problems import Problem
 from .queue import EVERYTHING, Queue, Waits
-from .submission import Ended, Mode, Receipt, Settings, Submission, fingerprint, key_name
 
-_QUEUED = "queued/"  # + run: its Submission, until it has ended
-_ENDED = "ended/"  # + run: its Ended
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
 
 Claims = tuple[tuple[str, ...], tuple[str, ...]]
@@ -144,8 +157,8 @@ class Served:
                 return known, False
 
             def kept(run: str) -> dict[str, bytes]:
-                receipt = {key_name(key): msgspec.msgpack.encode(Receipt(run, print_))} if key else {}
-                return {_QUEUED + run: _encode(submission), **receipt}
+                receipt = {key_name(key): encode(Receipt(run, print_))} if key else {}
+                return {QUEUED + run: encode(submission), **receipt}
 
             async with self.writing() as writer:
                 run = await trio.to_thread.run_sync(writer.new_run, plan.name, kept)
@@ -208,7 +221,7 @@ class Served:
                     claims = (
                         await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
                     )[1]
-                await trio.to_thread.run_sync(writer.remember, {_QUEUED + run: _encode(submission)})
+                await trio.to_thread.run_sync(writer.remember, {QUEUED + run: encode(submission)})
                 await trio.to_thread.run_sync(writer.close_run, run, "open")
                 await self._enter(Live(run, submission, claims, entry.title))
         self.log(f"run to {mode}", repository=self.id, run=run)
@@ -228,11 +241,11 @@ class Served:
     def _submission(self, run: str) -> Submission:
         """What is kept of a run's submission; one of our own making for a run that the command line started."""
         with closing(Reader(self.path)) as reader:
-            kept = reader.recall(_QUEUED + run)
-            ended = reader.recall(_ENDED + run)
+            kept = reader.recall(QUEUED + run)
+            ended = reader.recall(ENDED + run)
         if kept is not None:
-            return msgspec.msgpack.decode(kept, type=Submission)
-        return Submission(_decode_ended(ended).client)
+            return decode_submission(kept)
+        return Submission(decode_ended(ended).client)
 
     def _recorded(self, run: str) -> tuple[bool, Claims]:
         """Whether a run's tasks are in its records, and what they claim."""
@@ -289,8 +302,14 @@ class Served:
         if not self.path.exists():
             return {}
         with closing(Reader(self.path)) as reader:
-            kept = reader.recalled(_QUEUED)
-        found = {key.removeprefix(_QUEUED): msgspec.msgpack.decode(raw, type=Submission) for key, raw in kept.items()}
+            kept = reader.recalled(QUEUED)
+            states = {row.name: row.state for row in reader.runs()}
+        # What has ended meanwhile ran without a daemon: `journeyman resume`.
+        found = {
+            run: decode_submission(raw)
+            for key, raw in kept.items()
+            if states.get(run := key.removeprefix(QUEUED)) in ("open", "interrupted")
+        }
         return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
 
     # --- the life of a run -------------------------------------------------------------------------------------
@@ -398,7 +417,7 @@ class Served:
         submission = msgspec.structs.replace(live.submission, held=state == "paused")
         if live.machine is not None and submission.mode in ("run", "retry"):
             submission.mode = "resume"
-        await trio.to_thread.run_sync(writer.remember, {_QUEUED + live.run: _encode(submission)})
+        await trio.to_thread.run_sync(writer.remember, {QUEUED + live.run: encode(submission)})
         await trio.to_thread.run_sync(writer.close_run, live.run, state)
 
     async def _note_end(
@@ -412,7 +431,7 @@ class Served:
     ) -> None:
         ended = Ended(submission.client, error, culprit, submission.at)
         await trio.to_thread.run_sync(writer.close_run, run, state)
-        values: Mapping[str, bytes | None] = {_QUEUED + run: None, _ENDED + run: msgspec.msgpack.encode(ended)}
+        values: Mapping[str, bytes | None] = {QUEUED + run: None, ENDED + run: encode(ended)}
         await trio.to_thread.run_sync(writer.remember, values)
 
     @asynccontextmanager
@@ -420,7 +439,8 @@ class Served:
         """The journal's writer, opened by the first who needs it and closed by the last. Raises RunHeld."""
         async with self._door:
             if self._writer is None:
-                self._writer = await trio.to_thread.run_sync(Writer, self.path)
+                self._writer = await trio.to_thread.run_sync(partial(Writer, self.path, daemon=True))
+                await trio.to_thread.run_sync(tidy, self.repository)
             self._users += 1
             writer = self._writer
         try:
@@ -490,14 +510,23 @@ class Served:
         await live.over.wait()
         return (await self.entry(run)).state
 
-    async def land(self, run: str, message: str = "", keep_commits: bool = False) -> tuple[str, ...]:
+    async def land(
+        self, run: str, message: str = "", keep_commits: bool = False, split_by: str = ""
+    ) -> tuple[str, ...]:
         """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused, ChecksRed."""
         await self.entry(run)
         if run in self.live:
             raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])}")
+        place = await trio.to_thread.run_sync(self._place) if split_by else None
+        parts = refactors.parts(split_by, place.repository, place.specialists) if place is not None else None
         async with self._landing, self.writing() as writer:
             return await past_runs.land(
-                self.repository, run, message=message, keep_commits=keep_commits, opener=self._opener(writer)
+                self.repository,
+                run,
+                message=message,
+                keep_commits=keep_commits,
+                parts=parts,
+                opener=self._opener(writer),
             )
 
     def drain(self) -> None:
@@ -560,7 +589,7 @@ class Served:
 
     def _past_status(self, entry: past_runs.RunEntry) -> Status:
         with closing(Reader(self.path)) as reader:
-            ended = _decode_ended(reader.recall(_ENDED + entry.run))
+            ended = decode_ended(reader.recall(ENDED + entry.run))
         try:
             past = past_runs.load(self.repository, entry.run)
         except BadInput:  # it ended before it began, or was collected
@@ -644,14 +673,6 @@ def _claims(place: Place, plan: Plan, keys: Any) -> Claims:
         if not task.writes and named[task.specialist].writes:
             return (EVERYTHING,), ()  # it may write whatever its specialist's globs cover
     return tuple(writes), tuple(reads)
-
-
-def _encode(submission: Submission) -> bytes:
-    return msgspec.msgpack.encode(submission)
-
-
-def _decode_ended(raw: bytes | None) -> Ended:
-    return Ended() if raw is None else msgspec.msgpack.decode(raw, type=Ended)
 
 
 def _words(error: BaseException) -> str:

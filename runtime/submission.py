@@ -1,6 +1,6 @@
-"""What a client hands over: a plan or a run to go on with, how to run it, and for whom. Its bytes are what the journal keeps.
+"""What is handed over to a daemon: a plan or a run to go on with, how to run it, and for whom. Its bytes are what the journal keeps.
 
-Knows fields and their limits; not what becomes of it. Everything from outside is checked here before anything is started.
+Knows fields, their limits and the journal's names for them; not what becomes of it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,16 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ..core.task import Plan
-from ..errors import BadInput
+from .core.task import Plan
+from .errors import BadInput
 
 Mode = Literal["run", "resume", "retry"]
+QUEUED: Final = "queued/"
+"""Before a run's name: the journal's key of its `Submission`, from before it is acknowledged until it has ended."""
+
+ENDED: Final = "ended/"
+"""Before a run's name: the journal's key of its `Ended`."""
+
 CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/-]{0,63}")
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _MOST_MESSAGE: Final = 20_000
@@ -117,3 +123,18 @@ def checked_key(key: str | None) -> str:
 def key_name(key: str) -> str:
     """The journal's name for an idempotency key: of a fixed length, and not the key itself."""
     return f"key/{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def encode(value: Submission | Ended | Receipt) -> bytes:
+    """As the journal keeps it."""
+    return msgspec.msgpack.encode(value)
+
+
+def decode_submission(raw: bytes) -> Submission:
+    """A submission as the journal kept it."""
+    return msgspec.msgpack.decode(raw, type=Submission)
+
+
+def decode_ended(raw: bytes | None) -> Ended:
+    """What was kept of an ended run; of one that no daemon ran, nothing."""
+    return Ended() if raw is None else msgspec.msgpack.decode(raw, type=Ended)

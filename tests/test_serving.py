@@ -1,0 +1,110 @@
+"""The verbs that speak to a daemon do the same work without one: submit, watch, runs, show, land, cancel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Repo
+from daemon_process import FILES, DaemonProcess, ended, events, rewriting, waiting
+
+
+def _alone(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "JOURNEYMAN_SOCKET": str(cwd / "no" / "daemon.sock")}
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime", *words],
+        cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["with a daemon", "without one"])
+def test_the_same_words_do_the_same_work(
+    served: bool, repo: Repo, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Submit, watch, list, show and land: exit codes, documents and the landed file are the same with and without a daemon."""
+    daemon: DaemonProcess | None = request.getfixturevalue("daemon") if served else None
+    journeyman = daemon.journeyman if daemon is not None else _alone
+    repo.commit(FILES)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(rewriting(0, 1, checks=["git --version"])))
+    made = journeyman("submit", str(plan), "--wait", "--json", cwd=repo.path)
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    assert (told["run"], told["ok"], told["exit"]) == ("r1", True, 0)
+    assert told["tasks"]["t1"]["state"] == "done"
+    watched = journeyman("watch", "r1", cwd=repo.path)
+    assert watched.returncode == 0
+    assert "t1 done" in watched.stderr
+    assert "check green: git --version" in watched.stderr
+    assert json.loads(journeyman("watch", "r1", "--json", cwd=repo.path).stdout)["state"] == "done"
+    assert [one["state"] for one in json.loads(journeyman("runs", "--json", cwd=repo.path).stdout)] == ["done"]
+    assert "t1" in journeyman("show", "r1", cwd=repo.path).stdout
+    landed = journeyman("land", "r1", "--json", "--message", "Log it", cwd=repo.path)
+    assert landed.returncode == 0, landed.stderr
+    assert json.loads(landed.stdout)["commit"] == repo.git("rev-parse", "HEAD")
+    assert repo.git("log", "-1", "--format=%s") == "Log it"
+    assert journeyman("land", "r1", cwd=repo.path).returncode == 6
+    assert journeyman("cancel", "r9", cwd=repo.path).returncode == 2
+    plan.write_text(json.dumps({"task": [{"id": "a", "specialist": "cook"}]}))
+    bad = journeyman("submit", str(plan), "--json", cwd=repo.path)
+    assert bad.returncode == 2
+    assert "plan.json" in bad.stderr
+    assert "cook" in bad.stderr
+
+
+def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A run in the queue is told of with its reason by submit, runs, show and watch; `cancel` takes it out, and ends one that runs."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps(waiting(tmp_path / "go", 0)))
+    assert daemon.journeyman("submit", str(plan), cwd=repo.path).returncode == 0
+    second = daemon.journeyman("submit", str(plan), cwd=repo.path)
+    assert "run r2 queued: waits for r1: it needs src/m0.py too" in second.stderr
+    assert "queued" in daemon.journeyman("runs", cwd=repo.path).stdout
+    listed = json.loads(daemon.journeyman("runs", "--json", cwd=repo.path).stdout)
+    assert [(one["state"], "queued" in one) for one in listed] == [("running", False), ("running", True)]
+    assert "waits for r1" in daemon.journeyman("show", "r2", cwd=repo.path).stdout
+    assert json.loads(daemon.journeyman("cancel", "r2", "--json", cwd=repo.path).stdout) == {
+        "run": "r2",
+        "state": "cancelled",
+    }
+    with daemon.client() as client:
+        next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
+        assert "cancelled" in daemon.journeyman("cancel", "r1", cwd=repo.path).stderr
+        assert client.get(f"{runs}/r1").json()["state"] == "cancelled"
+        (tmp_path / "go").touch()
+        assert client.get("/v1/health").json()["runs"] == 0
+
+
+def test_what_a_daemon_took_in_goes_on_without_one(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """With the daemon gone, `resume` begins a run that was queued in it and goes on with one that it had begun, `cancel` ends one;
+    a new daemon does not touch what has ended meanwhile."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    with daemon.client() as client:
+        client.post(runs, json={"plan": waiting(tmp_path / "go", 0)})
+        client.post(runs, json={"plan": rewriting(0, 1)})
+        client.post(runs, json={"plan": rewriting(0, 2)})
+        next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
+    daemon.kill()
+    (tmp_path / "go").touch()
+    assert _alone("cancel", "r3", cwd=repo.path).returncode == 0
+    resumed = _alone("resume", "r2", "--json", cwd=repo.path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert {name: one["state"] for name, one in json.loads(resumed.stdout)["tasks"].items()} == {
+        "t0": "done",
+        "t1": "done",
+    }
+    assert _alone("resume", "r1", cwd=repo.path).returncode == 0
+    daemon.start()
+    with daemon.client() as client:
+        assert client.get("/v1/health").json()["runs"] == 0
+        assert [one["state"] for one in client.get(runs).json()] == ["done", "done", "cancelled"]
+        assert ended(client, client.post(runs, json={"plan": rewriting(3)}).headers["location"])["state"] == "done"
