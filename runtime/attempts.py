@@ -20,7 +20,7 @@ from .core.changes import MODE_EXECUTABLE, Changeset
 from .core.commands import Start
 from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
-from .errors import ClaimViolation, JourneymanError
+from .errors import ClaimViolation, JourneymanError, PathsGone
 from .git import Repository
 from .line import Answer, Job, Line
 from .overlay import Overlay
@@ -98,22 +98,34 @@ class Attempts:
         if conversation is not None:
             conversation = self._equipped(conversation, task, start, specialist, ask)
         brief = Brief(task, start.attempt, start.instance, results, files, say, conversation=conversation)
+        if kept is not None and conversation is not None:
+            await self._own_again(task, kept, conversation)
+        overlay = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
+        if kept is not None:
+            overlay.restore(kept)
         if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
             async with (
                 self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease,
                 self._kept_when_it_fails(task, start, lease),
             ):
+                if kept is not None:
+                    await trio.to_thread.run_sync(_lay_out, lease, kept, overlay)
                 value = await handler(brief, lease)
                 changeset = await trio.to_thread.run_sync(lease.changeset)
                 return value, await self._judged(task, start, specialist, changeset, ask)
-        overlay = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
-        if kept is not None and conversation is not None:
-            for path in kept.paths:  # what it was granted, it has to be granted again: a crash gives claims back
-                await conversation.claim(path)
-            overlay.restore(kept)
         async with self._kept_when_it_fails(task, start, overlay):
             value = await handler(brief, overlay)
             return value, await self._judged(task, start, specialist, overlay.changeset(), ask)
+
+    async def _own_again(self, task: Task, kept: Changeset, conversation: Conversation) -> None:
+        """What a conversation that goes on was granted, it has to be granted again: a crash, a pause and a failure give claims back.
+        Raises PathsGone when somebody else has one of them for good."""
+        for path in kept.paths:
+            if not claims.covers(task.writes, path):
+                try:
+                    await conversation.request(path)
+                except ClaimViolation as error:
+                    raise PathsGone(f"{path} went to {', '.join(error.holders) or 'another task'} meanwhile") from None
 
     @asynccontextmanager
     async def _kept_when_it_fails(self, task: Task, start: Start, workspace: Workspace) -> AsyncIterator[None]:

@@ -66,6 +66,9 @@ _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NO_EFFECT = ("rewrite", "codemod")  # in memory and in workers: nothing outside the process before its changeset
 _LEARNT = 500  # tasks
+_NOT_WISHED: Mapping[str, Any] = MappingProxyType(  # of an owner's task, what a wish for its path does not inherit
+    {"payload": None, "check": (), "estimate_s": None, "rewrite": None, "codemod": None, "exec": None}
+)
 _ESTIMATES = "estimates"  # the key of the learned estimates in the journal's memory
 
 
@@ -129,7 +132,6 @@ class Runtime:
         self._watched = False  # somebody waits for news
         self._group_count = 0
         self._checks: tuple[str, ...] = ()  # the plan's, which a model may run too
-        self._wished: set[str] = set()  # tasks that other tasks asked for
         self._epoch = 0.0
         self._armed = math.inf
         self._arm_changed = trio.Event()
@@ -684,21 +686,26 @@ class Runtime:
         return tuple(one.task.id for one in records if one.task.id != task and claims.covers(one.task.writes, path))
 
     def _hand_over(self, task: str, path: str, why: str) -> str | None:
-        """Make a wish for another task's path a task of its own, after the owner's and by its specialist. One wish deep: a task that
-        was wished for cannot wish, so a run ends."""
+        """Make a wish for another task's path a task of its own, after the owner's and by its specialist, for a model. One wish deep:
+        a task that was wished for cannot wish, so a run ends. The same wish again, after a crash, is the same task."""
         records = self.machine.records
         owners = [one for one in self.machine.registry.owner(path) if one != task]
-        if not owners or task in self._wished:
+        wishes = [event for _, event, _ in self.machine.history if isinstance(event, Submitted) and event.asked_by]
+        if any(event.tasks[0].id == task for event in wishes):
+            return None
+        words = f"{why.strip()}\n\n(`{task}` asked for this: {path} was "
+        for event in wishes:
+            known = event.tasks[0]
+            if event.asked_by == task and known.writes == (path,) and known.goal.startswith(words):
+                return known.id
+        if not owners:
             return None
         owner = records[owners[0]].task
         name = next(f"{owner.id}+{n}" for n in range(1, len(records) + 2) if f"{owner.id}+{n}" not in records)
-        goal = f"{why.strip()}\n\n(`{task}` asked for this: {path} was `{owner.id}`'s.)"
-        wish = attrs.evolve(
-            owner, id=name, goal=goal, writes=(path,), after=(owner.id,), payload=None, check=(), estimate_s=None
-        )
-        self._wished.add(name)
-        group = records[task].group
-        self._post(Submitted(group, (wish,), keys=(Keys((path,), ()),), estimates=(records[owner.id].estimate_s,)))
+        goal = f"{words}`{owner.id}`'s.)"
+        wish = attrs.evolve(owner, id=name, goal=goal, writes=(path,), after=(owner.id,), **_NOT_WISHED)
+        keys, estimates = (Keys((path,), ()),), (records[owner.id].estimate_s,)
+        self._post(Submitted(records[task].group, (wish,), keys=keys, estimates=estimates, asked_by=task))
         return name
 
     async def _durable_start(self) -> None:

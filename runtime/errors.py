@@ -24,6 +24,7 @@ __all__ = [
     "JourneymanError",
     "MalformedCall",
     "NoCredentials",
+    "PathsGone",
     "Paused",
     "QuotaSpent",
     "Refused",
@@ -193,6 +194,12 @@ class ChecksRed(Transient):
     def __init__(self, message: str, result: object = None) -> None:
         super().__init__(message)
         self.result = result
+
+
+class PathsGone(Transient):
+    """A conversation cannot go on where it was: a path that it was granted belongs to another task now. Tried again from the start."""
+
+    fresh = True
 
 
 class Stalled(Transient):

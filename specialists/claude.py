@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -23,7 +24,7 @@ from runtime import secrets
 from runtime.budget import Reservation, Usage
 from runtime.conversation import Conversation
 from runtime.core.changes import Changeset
-from runtime.core.events import Answered, Spent
+from runtime.core.events import Answered, Spent, Told
 from runtime.core.task import Handler, Specialist
 from runtime.errors import (
     BudgetSpent,
@@ -66,6 +67,7 @@ _SHORTER: Final = (
 )  # tokens an answer may have when the budget has no room for the specialist's max_tokens
 _CONNECT_S: Final = 30.0
 _SUMMARY_LIMIT: Final = 2_000
+_RED: Final = "The task is not done: a check is red. Mend it."
 _NUDGE: Final = "Nothing has changed. Make the change now, or call nothing_to_do with the reason if none is needed."
 
 
@@ -188,6 +190,8 @@ class _Session:
     tools: tuple[dict[str, Any], ...] = ()
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
     prefix: str = ""
+    _calls: dict[str, Mapping[str, Any]] = attrs.field(factory=dict)  # of the last kept answer, by id
+    ids: set[str] = attrs.field(factory=set)  # of all calls so far
     cached_characters: int = 0  # of the prompt's beginning that the service has in its cache by now
     counted_tokens: int = 0  # what the service counted that beginning as
 
@@ -210,11 +214,15 @@ class _Session:
             done, follow = await self._follow(content, stop)
             if done is not None:
                 return done
-            self.messages.append({"role": "assistant", "content": content})
+            self._say("assistant", content)
             if follow:
                 self.talk.told(self.turn, follow, self._state())
-                self.messages.append({"role": "user", "content": follow})
+                self._say("user", follow)
             content = None
+
+    def _say(self, role: str, content: list[dict[str, Any]]) -> None:
+        if content:  # the service takes no message without content, not even its own
+            self.messages.append({"role": role, "content": content})
 
     @property
     def model(self) -> str:
@@ -222,21 +230,51 @@ class _Session:
 
     def _recall(self) -> tuple[list[dict[str, Any]] | None, str]:
         """Be where the kept turns end: with an answer whose tools have not run, or ready to ask."""
-        turns = self.talk.turns
-        if not turns or not isinstance(turns[0], Answered) or not turns[0].opening:
+        turns = self._kept()
+        if not turns:
             self.messages = [{"role": "user", "content": opening(self.brief, self.talk)}]
             return None, ""
+        assert isinstance(turns[0], Answered)
         self.messages = [{"role": "user", "content": list(turns[0].opening)}]
-        for one in turns[:-1]:
-            self.messages.append({"role": "assistant" if isinstance(one, Answered) else "user", "content": one.content})
+        for one in turns:
+            self._relive(one)
         last = turns[-1]
         self.turn = last.turn
         if self.desk is not None and last.state is not None:
             self.desk.touched = len(last.state.changes)
         if isinstance(last, Answered):
+            if last.content:
+                self.messages.pop()  # `run` says it, when its tools have run
             return last.content, last.stop
-        self.messages.append({"role": "user", "content": last.content})
         return None, ""
+
+    def _kept(self) -> list[Answered | Told]:
+        """The kept turns, without answers that were cut short for the budget's sake: their turns were asked again, or will be."""
+        kept: list[Answered | Told] = []
+        for one in self.talk.turns:
+            if kept and isinstance(kept[-1], Answered) and isinstance(one, Answered) and kept[-1].turn == one.turn:
+                kept.pop()
+            kept.append(one)
+        last = kept[-1] if kept else None
+        if isinstance(last, Answered) and last.stop == "max_tokens" and last.spent.output < self.specialist.max_tokens:
+            kept.pop()
+        return kept if kept and isinstance(kept[0], Answered) and kept[0].opening else []
+
+    def _relive(self, one: Answered | Told) -> None:
+        """Say a kept turn again, and be what it made of us."""
+        self._say("assistant" if isinstance(one, Answered) else "user", one.content)
+        if isinstance(one, Answered):
+            self.ids |= {block["id"] for block in one.content if block.get("type") == "tool_use"}
+            self._calls = {block["id"]: block for block in one.content if block.get("type") == "tool_use"}
+            return
+        for block in one.content:
+            if block.get("type") == "tool_result":
+                call = self._calls.get(block["tool_use_id"])
+                if call is not None and self.desk is not None and not block.get("is_error"):
+                    self.desk.recall(call["name"], call["input"], str(block["content"]))
+            else:
+                self.nudged = self.nudged or block.get("text") == _NUDGE
+                self.rounds += str(block.get("text")).startswith(_RED)
 
     def _state(self) -> Changeset | None:
         return self.workspace.changeset() if self.workspace is not None else None
@@ -261,8 +299,6 @@ class _Session:
         return await self._judge(content)
 
     async def _perform(self, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        if len({call["id"] for call in calls}) < len(calls):
-            raise MalformedCall("two calls of one answer have the same id")
         results = []
         for call in calls:
             results.append(await self._call(call))
@@ -305,7 +341,7 @@ class _Session:
                 names = ", ".join(name for name, _ in red)
                 raise ChecksRed(f"still red: {names}", {"red": dict(red)})
             words = "\n\n".join(text for _, text in red)
-            return None, [{"type": "text", "text": f"The task is not done: a check is red. Mend it.\n\n{words}"}]
+            return None, [{"type": "text", "text": f"{_RED}\n\n{words}"}]
         wishes = {"handed_over": self.desk.wishes} if self.desk.wishes else {}
         return {"summary": said, "turns": self.turn, **wishes}, []
 
@@ -341,8 +377,8 @@ class _Session:
             except _Failed as error:
                 await self._after(error.verdict)
             finally:
-                if ahead:
-                    self.claude.prefixes.gave_up(self.prefix)  # without effect once it has begun
+                if ahead is not None:
+                    self.claude.prefixes.gave_up(self.prefix, ahead)  # without effect once it has begun
 
     async def _after(self, verdict: Verdict) -> None:
         """Wait for what may pass, raise what will not."""
@@ -362,13 +398,17 @@ class _Session:
         price = self._price()
         reservation, limit = await self._reserve(characters, price)
         with reservation:
-            fresh = max(1.0, (characters - self.cached_characters) / self.claude.chars_a_token)
+            cached = self.cached_characters
+            if self.claude.prefixes.is_warm(self.prefix):
+                cached = max(cached, _length(self.tools) + _length(self.blocks))
+            fresh = max(1.0, (characters - cached) / self.claude.chars_a_token)
             async with self.claude.gate.call(
                 input_tokens=fresh, output_tokens=self.claude.output_tokens, model=self.model
             ) as call:
                 one = _Request(self, call, reservation, price, attempt)
                 content, stop, model, usage = await one.send(limit)
             spent = one.settle(usage)
+        self._tell_apart(content)
         self.claude.learn(characters, usage)
         self.cached_characters = characters
         self.counted_tokens = usage.prompt_tokens
@@ -395,6 +435,16 @@ class _Session:
             self.cut_short = limit < most
             return found, limit
         raise spent
+
+    def _tell_apart(self, content: Sequence[dict[str, Any]]) -> None:
+        """Give a call another id when an earlier one had it: the service takes no conversation in which an id is there twice."""
+        for block in content:
+            if block.get("type") == "tool_use":
+                name, number = block["id"], 1
+                while block["id"] in self.ids:
+                    number += 1
+                    block["id"] = f"{name}_{number}"
+                self.ids.add(block["id"])
 
     def _price(self) -> Price | None:
         """Raises BadInput when a budget of money is set and the model's price is not known."""
@@ -481,7 +531,8 @@ class _Request:
                 await runner.close()
         usage = Usage.from_sdk(message.usage)
         self.call.answered(headers, input_tokens=usage.limited_input_tokens, output_tokens=usage.output_tokens)
-        return [_block(block) for block in message.content], message.stop_reason or "", message.model, usage
+        content = [_block(block) for block in message.content]
+        return [block for block in content if not _is_blank(block)], message.stop_reason or "", message.model, usage
 
     async def _read(self, runner: Any) -> tuple[Any, Mapping[str, str]]:
         stall_s = self.session.claude.stall_s
@@ -489,8 +540,12 @@ class _Request:
             stream = await anext(runner)
             headers = stream.response.headers
             self.call.began(headers)
-            async for event in stream:
+
+            def heard() -> None:
                 silence.deadline = trio.current_time() + stall_s
+
+            stream.response.stream = _watched()(stream.response.stream, heard)  # the SDK keeps pings to itself
+            async for event in stream:
                 if event.type == "message_start":
                     self.begun = True
                     self.usage = Usage.from_sdk(event.message.usage)
@@ -550,6 +605,35 @@ def _cut_off() -> Exception:
     import httpx2
 
     return httpx2.RemoteProtocolError("the stream ended before the answer did")
+
+
+@cache
+def _watched() -> Any:
+    """The class of an answer's body that tells whenever some of it comes; made late, since it needs the SDK's HTTP library."""
+    import httpx2
+
+    class Watched(httpx2.AsyncByteStream):
+        def __init__(self, stream: Any, heard: Callable[[], None]) -> None:
+            self._stream, self._heard = stream, heard
+            self._parts = aiter(stream)
+
+        def __aiter__(self) -> AsyncIterator[bytes]:
+            return self
+
+        async def __anext__(self) -> bytes:
+            part: bytes = await anext(self._parts)
+            self._heard()
+            return part
+
+        async def aclose(self) -> None:
+            await self._stream.aclose()
+
+    return Watched
+
+
+def _is_blank(block: Mapping[str, Any]) -> bool:
+    """A text that the service gives and would not take back."""
+    return block.get("type") == "text" and not str(block.get("text", "")).strip()
 
 
 def _table(value: object) -> dict[str, Any]:

@@ -115,15 +115,19 @@ class Prefixes:
         text = msgspec.json.encode((model, tools, blocks))
         return hashlib.sha256(text).hexdigest() if len(text) / 4 >= LEAST_CACHED_TOKENS else ""
 
-    async def wait(self, key: str) -> bool:
-        """Wait while somebody is ahead. True: you go ahead; say `began`, or `gave_up`."""
-        while key and self._warm.get(key, -math.inf) <= trio.current_time():
+    def is_warm(self, key: str) -> bool:
+        """Whether the service has it in its cache, as far as we know."""
+        return self._warm.get(key, -math.inf) > trio.current_time()
+
+    async def wait(self, key: str) -> trio.Event | None:
+        """Wait while somebody is ahead. Not None: you go ahead; say `began`, or `gave_up` with this."""
+        while key and not self.is_warm(key):
             ahead = self._ahead.get(key)
             if ahead is None:
-                self._ahead[key] = trio.Event()
-                return True
+                self._ahead[key] = ahead = trio.Event()
+                return ahead
             await ahead.wait()
-        return False
+        return None
 
     def began(self, key: str) -> None:
         """An answer to a prompt with this beginning has begun: it is in the cache."""
@@ -131,9 +135,10 @@ class Prefixes:
             self._warm[key] = trio.current_time() + self._warm_s
             self._release(key)
 
-    def gave_up(self, key: str) -> None:
-        """Whoever was ahead got no answer: the next in line goes ahead."""
-        self._release(key)
+    def gave_up(self, key: str, ahead: trio.Event) -> None:
+        """Whoever was ahead got no answer: the next in line goes ahead. Without effect when it had begun."""
+        if self._ahead.get(key) is ahead:
+            self._release(key)
 
     def _release(self, key: str) -> None:
         ahead = self._ahead.pop(key, None)

@@ -7,6 +7,7 @@ on the workspace, which may be in memory. Knows no API: a tool takes what the mo
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import cache
 from typing import Annotated, Any, Final
@@ -201,6 +202,15 @@ class Desk:
         act: Callable[[Any], Awaitable[str]] = getattr(self, f"_{name}")
         return await act(asked)
 
+    def recall(self, name: str, given: Mapping[str, Any], said: str) -> None:
+        """Be as after a call that an earlier process did: the workspace has what it changed, here is the rest."""
+        if name == "nothing_to_do":
+            self.nothing = str(given.get("reason", ""))
+        elif name in ("write", "edit"):
+            self.nothing = ""
+        elif found := _HANDED_OVER.search(said):
+            self.wishes.append(found[1])
+
     # --- looking -----------------------------------------------------------------------------------------------
 
     async def _read(self, asked: Read) -> str:
@@ -326,7 +336,7 @@ class Desk:
             if wish is None:
                 raise ToolError(f"{path} is {whose}'s, and cannot be had in this run; do without it") from None
             self.wishes.append(wish)
-            return f"{path} is {whose}'s: your wish was handed over as task `{wish}`, which runs after it. Go on without the file"
+            return f"{path} is {whose}'s: {_handed_over(wish)}, which runs after it. Go on without the file"
         return f"{path} is yours now. It may have changed since you read it: read it again"
 
     async def _run_check(self, asked: RunCheck) -> str:
@@ -342,6 +352,13 @@ class Desk:
             raise ToolError("you have changed files; take the changes back first, or finish the task")
         self.nothing = asked.reason
         return "noted; end your turn now"
+
+
+def _handed_over(wish: str) -> str:
+    return f"your wish was handed over as task `{wish}`"
+
+
+_HANDED_OVER: Final = re.compile(_handed_over("(.+?)"))
 
 
 def told_of(command: str, ok: bool, code: int | None, output: str) -> str:

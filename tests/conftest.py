@@ -82,3 +82,9 @@ def daemon(tmp_path: Path) -> Iterator[DaemonProcess]:
     process = DaemonProcess(tmp_path)
     yield process
     process.close()
+
+
+@pytest.fixture
+def patient_clock() -> trio.testing.MockClock:
+    """Virtual time for a whole runtime: `claude_stage` makes it wait for threads and processes, so a few milliseconds are enough."""
+    return trio.testing.MockClock(autojump_threshold=0.005)

@@ -80,7 +80,8 @@ class Opened(Event, tag="opened"):
 
 
 class Submitted(Event, tag="submitted"):
-    """Tasks are handed over, checked. `estimates` (seconds) and `keys`, where given, have one item a task."""
+    """Tasks are handed over, checked. `estimates` (seconds) and `keys`, where given, have one item a task. `asked_by` is the task
+    whose wish for another's path it is."""
 
     group: str
     tasks: tuple[Task, ...]
@@ -89,6 +90,7 @@ class Submitted(Event, tag="submitted"):
     orders: tuple[Order, ...] = ()
     on_failure: OnFailure = "isolate"
     max_failures: int | None = None
+    asked_by: str = ""
 
 
 class Finished(Event, tag="finished", gc=False):

@@ -670,6 +670,7 @@ class Machine:
         if self.held:
             self.held = 0
             for record in [one for one in self.records.values() if one.state == st.HELD]:
+                record.error = None  # nothing was wrong with it
                 self._admit(record)
         self.dispatch.feed_parked()
 
