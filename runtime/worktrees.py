@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -363,7 +363,8 @@ class Lease:
         """Undo what an attempt did: give tracked files their bytes back, remove what it left."""
         self._tidy_admin()
         self._restore_pointer()
-        found = dict(self._walk())
+        folders: list[bytes] = []
+        found = dict(self._walk(folders))
         root = os.fsencode(self.folder)
         touched = [name for name, now in found.items() if self._differs(name, now)]
         touched += [name for name in self._seen if name not in found]
@@ -382,7 +383,7 @@ class Lease:
             self._git("read-tree", "--reset", "-u", self.base)
         self._at_commit(self.base)
         self._record(dict.fromkeys(again))
-        self._remove_empty_folders()
+        self._remove_empty(folders)
 
     def _put_back(self, root: bytes, name: bytes) -> None:
         """Out of the way: `read-tree --reset -u` writes what is missing, but trusts a file whose times it knows."""
@@ -390,20 +391,28 @@ class Lease:
 
     def _remove_strangers(self) -> None:
         root = os.fsencode(self.folder)
-        for name, _ in list(self._walk()):
+        folders: list[bytes] = []
+        for name, _ in list(self._walk(folders)):
             if name not in self._seen and name not in self._kept:
                 os.unlink(os.path.join(root, name))
-        self._remove_empty_folders()
+        self._remove_empty(folders)
 
-    def _remove_empty_folders(self) -> None:
+    def _remove_empty(self, folders: Iterable[bytes]) -> None:
+        """Of these folders, those that no tracked file is in and nothing else either. Most have one: they are not even tried, as there
+        are thousands, after every attempt."""
+        needed: set[bytes] = set()
+        for name in self._seen:
+            folder = name.rpartition(b"/")[0]
+            while folder and folder not in needed:
+                needed.add(folder)
+                folder = folder.rpartition(b"/")[0]
         root = os.fsencode(self.folder)
-        for folder, _, _ in os.walk(root, topdown=False):
-            if folder != root and (not self._modules or os.path.relpath(folder, root) not in self._modules):
-                with contextlib.suppress(OSError):  # not empty: most are not
-                    os.rmdir(folder)
+        for folder in sorted((one for one in folders if one not in needed), key=len, reverse=True):
+            with contextlib.suppress(OSError):  # not empty: something that is kept is in it
+                os.rmdir(os.path.join(root, folder))
 
-    def _walk(self) -> Iterator[tuple[bytes, os.stat_result]]:
-        """Every file, with what it looks like; git's own and submodules' folders left out."""
+    def _walk(self, folders: MutableSequence[bytes] | None = None) -> Iterator[tuple[bytes, os.stat_result]]:
+        """Every file, with what it looks like; git's own and submodules' folders left out. The folders themselves go to `folders`."""
         root = os.fsencode(self.folder)
         stack = [b""]
         while stack:
@@ -414,6 +423,8 @@ class Lease:
                     if entry.is_dir(follow_symlinks=False):
                         if entry.name != b".git" and not (name in self._seen and self._is_submodule(name)):
                             stack.append(name + b"/")
+                            if folders is not None:
+                                folders.append(name)
                     elif name != b".git":
                         yield name, entry.stat(follow_symlinks=False)
 

@@ -107,7 +107,7 @@ class Claude:
     """
 
     gate: Gate = attrs.field(factory=Gate)
-    model: str = attrs.field(factory=default_model)
+    model: str = ""  # empty: `default_model`, found out when it is needed, as the SDK takes a second to import
     stall_s: float = STALL_S
     client: AsyncAnthropic | None = None
     prefixes: Prefixes = attrs.field(factory=Prefixes)
@@ -226,6 +226,8 @@ class _Session:
 
     @property
     def model(self) -> str:
+        if not self.specialist.model and not self.claude.model:
+            self.claude.model = default_model()
         return self.specialist.model or self.claude.model
 
     def _recall(self) -> tuple[list[dict[str, Any]] | None, str]:
