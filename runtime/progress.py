@@ -41,13 +41,16 @@ class Progress:
     running: dict[str, str] = attrs.field(factory=dict)  # {task: instance}
     waiting_again: set[str] = attrs.field(factory=set)  # between two attempts
     steals: int = 0
+    spent: ev.Spent = ev.NOTHING  # on models, so far
     checking: bool = False
     checks: tuple[tuple[str, bool, float], ...] = ()  # (command, ok, seconds)
 
     def take(self, notice: Notice) -> str | None:
         """Take one notice in; a line for a log where it is worth one."""
         item = notice.event
-        if isinstance(item, ev.Opened):
+        if isinstance(item, ev.Answered | ev.Charged):
+            self.spent += item.spent
+        elif isinstance(item, ev.Opened):
             self.run, self.title = item.run, item.name
         elif isinstance(item, ev.Submitted):
             return self._submitted(item)
@@ -150,7 +153,7 @@ class Progress:
         bar_width = max(10, min(_BAR, width - 20))
         full = bar_width * settled // total
         bar = "━" * full + "─" * (bar_width - full)
-        lines = [head, f"{bar} {settled}/{len(self.estimates)}  {clock(now)}", self.say(now)]
+        lines = [head, f"{bar} {settled}/{len(self.estimates)}  {clock(now)}{self._cost()}", self.say(now)]
         room = max(1, rows - len(lines) - 1)
         lanes = list(self.lanes.values())
         for lane in lanes[:room]:
@@ -160,6 +163,11 @@ class Progress:
         if self.checking and not self.checks and not counts["running"] and not counts["waiting"]:
             lines.append("checking the merged result …")
         return [fit(line, width) for line in lines]
+
+    def _cost(self) -> str:
+        if not self.spent.tokens:
+            return ""
+        return f"  ${self.spent.usd:.2f}, {self.spent.tokens:,} tokens, {self.spent.cache_read:,} of them cached"
 
     def _lane(self, lane: Lane, now: float, words: str) -> str:
         name = f"{lane.name:<13}"
