@@ -23,13 +23,13 @@ import trio
 
 from specialists import known_languages
 from specialists.command import SIZE_CAP_BYTES
-from specialists.edits import pattern_problem
+from specialists.edits import pattern_problem, shipped_codemods
 from specialists.outcome import FileOutcome
 
 from . import foretell, looking, secrets, serving
 from . import refactor as refactors
 from . import runs as past_runs
-from .core.record import FINAL
+from .core.record import DONE, FINAL
 from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Task
 from .errors import BadInput, BadPlan, Bug, JourneymanError
 from .execution import (
@@ -47,10 +47,15 @@ from .execution import (
 from .git import Repository
 from .progress import because, clock, money
 from .report import RunReport, failed_files
-from .terminal import Place, common, configured, load, put, say
+from .terminal import Place, common, configured, edited, load, put, run_argument, say, specialist_names
 
 _FILES_TOLD = 25  # of the failed ones, and of the skipped ones
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
+
+
+def _starting(known: Callable[[], Sequence[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """For a shell's completion: those that begin as what is typed."""
+    return lambda context, parameter, begun: [name for name in known() if name.startswith(begun)]
 
 
 def running(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +75,11 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--bisect", is_flag=True, help="When a check is red, find the task that turned it."),
             click.option("--drop", is_flag=True, help="With --bisect: take that task and its dependants off the line."),
             click.option(
-                "--events", metavar="FILE", default="", help="Write every event as a JSON line, as it happens."
+                "--events",
+                type=click.Path(),
+                metavar="FILE",
+                default="",
+                help="Write every event as a JSON line, as it happens.",
             ),
             click.option(
                 "--budget-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more on models."
@@ -78,7 +87,20 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--budget-tokens", type=click.IntRange(1), metavar="N", help="Buy no more tokens than this."),
             click.option("--yes", is_flag=True, help="Do not ask before money is spent."),
             click.option(
-                "--report", "report_file", metavar="FILE", default="", help="The state of every file, a JSON line each."
+                "--report",
+                "report_file",
+                type=click.Path(),
+                metavar="FILE",
+                default="",
+                help="The state of every file, a JSON line each.",
+            ),
+            click.option(
+                "--trace",
+                "trace_file",
+                type=click.Path(),
+                metavar="FILE",
+                default="",
+                help="Write a trace of the instances that ui.perfetto.dev opens.",
             ),
             click.option(
                 "--size-cap", type=click.IntRange(1), default=SIZE_CAP_BYTES, metavar="BYTES", help="Skip larger files."
@@ -140,8 +162,8 @@ def _options(place: Place, flags: dict[str, Any], dry_run: bool, as_json: bool, 
             raise BadInput(
                 f"--{flag.replace('_', '-')} is about landing: give --land too, or give it to `journeyman land`"
             )
-    for flag, where in (("--events", flags["events"]), ("--report", flags["report_file"])):
-        writable(flag, where)
+    for flag, name in (("--events", "events"), ("--report", "report_file"), ("--trace", "trace_file")):
+        writable(flag, flags[name])
     return Options(
         instances=flags["instances"],
         max_instances=place.config.max_instances,
@@ -176,6 +198,8 @@ def _finish(
     report_file = flags["report_file"]
     if report_file:
         refactors.write_report(report_file, states)
+    if flags["trace_file"] and report.run:
+        looking.write_trace(flags["trace_file"], past_runs.load(place.repository, report.run))
     counts = refactors.totals(states)
     told = (task.result.get("more") for task in report.tasks.values() if isinstance(task.result, dict))
     more = sum(number for number in told if isinstance(number, int))
@@ -270,16 +294,29 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, metavar="PATHS...")
-@common
-@running
+@click.argument("paths", nargs=-1, type=click.Path(), metavar="PATHS...")
 @click.option("--rewrite", nargs=2, metavar="PATTERN REPLACEMENT", help="A structural search and replace (ast-grep).")
-@click.option("--language", metavar="L", default="", help="The language of --rewrite.")
-@click.option("--codemod", metavar="NAME", default="", help="A LibCST command, or file.py:function (path, bytes).")
+@click.option(
+    "--language", metavar="L", default="", help="The language of --rewrite.", shell_complete=_starting(known_languages)
+)
+@click.option(
+    "--codemod",
+    metavar="NAME",
+    default="",
+    help="A LibCST command, or file.py:function (path, bytes).",
+    shell_complete=_starting(shipped_codemods),
+)
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the codemod.")
+@click.option("--exec", "_exec", metavar="ARGV... ';'", help="A program: {file} once a file, {files} in batches.")
 @click.option(_EXEC_MARK, "argv", default="", hidden=True)
 @click.option("--goal", metavar="TEXT", default="", help="What to do, in words.")
-@click.option("--specialist", metavar="NAME", default="", help="Who does it (default: by each file's path).")
+@click.option(
+    "--specialist",
+    metavar="NAME",
+    default="",
+    help="Who does it (default: by each file's path).",
+    shell_complete=specialist_names,
+)
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Files a task (default: one).")
 @click.option("--passes", metavar="N|fixpoint", default="1", help="How often, or until nothing changes (10 at most).")
 @click.option("--containing", metavar="TEXT", default="", help="Only files with this text in them.")
@@ -294,6 +331,8 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
 @click.option("--check", "checks", multiple=True, metavar="CMD", help="Must be green on the result (repeatable).")
 @click.option("--base", metavar="REV", default="HEAD", help="Start from this commit.")
 @click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
+@common
+@running
 def refactor(paths: tuple[str, ...], repo: str, as_json: bool, dry_run: bool, **flags: Any) -> int:
     """One task over many files: --rewrite, --codemod, --exec ARGV... ';' or --goal.
 
@@ -438,19 +477,29 @@ def _codes(text: str) -> tuple[int, ...]:
 
 def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> int:
     run = which.get("resume") or which.get("retry") or ""
-    past_runs.find(place.repository, run)
+    past = past_runs.load(place.repository, run)
+    states = {record.state for record in past.machine.records.values()}
+    if "retry" in which and past.entry.state != "running":
+        if states - FINAL:
+            raise BadInput(f"run {run} has not ended; go on with it first: journeyman resume {run}")
+        if states <= {DONE}:
+            raise BadInput(f"run {run}: every task is done, there is nothing to try again")
+    if "edits" in which:
+        tasks = {name: record.task for name, record in past.machine.records.items()}
+        which["edits"] = edited(place, tasks, which["edits"])
     options = _options(place, flags, False, as_json)
 
     async def go() -> Outcome:
-        return await execute(None, place.specialists, place.repository, options, **which)
+        told = len(past.machine.history)
+        return await execute(None, place.specialists, place.repository, options, told=told, **which)
 
     outcome = trio.run(go)
-    tasks = [record.task for record in past_runs.load(place.repository, run).machine.records.values()]
-    return _finish(place, outcome, refactors.of_tasks(tasks, outcome.report, place.repository), flags, as_json)
+    after = [record.task for record in past_runs.load(place.repository, run).machine.records.values()]
+    return _finish(place, outcome, refactors.of_tasks(after, outcome.report, place.repository), flags, as_json)
 
 
 @cli.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @running
 def resume(run_name: str, repo: str, as_json: bool, **flags: Any) -> int:
@@ -459,7 +508,7 @@ def resume(run_name: str, repo: str, as_json: bool, **flags: Any) -> int:
 
 
 @cli.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @running
 @click.option("--edit", "edits", multiple=True, metavar="TASK.FIELD=VALUE", help="Change a task's input first.")
@@ -468,15 +517,29 @@ def retry(run_name: str, repo: str, as_json: bool, edits: tuple[str, ...], **fla
     return _go_on(Place.open(repo), as_json, flags, retry=run_name, edits=_edits(edits))
 
 
+_TEXTS = ("goal", "containing")
+_EDITABLE = (
+    *_TEXTS,
+    "payload",
+    "estimate_s",
+    "timeout_s",
+    "attempts",
+    "passes",
+    "ok_exit",
+    "rewrite",
+    "codemod",
+    "exec",
+)
+
+
 def _edits(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
-    allowed = ("goal", "payload", "estimate_s", "timeout_s", "attempts", "containing", "passes", "exec")
     found: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         place, mark, value = pair.partition("=")
         task, dot, field = place.rpartition(".")
-        if not mark or not dot or field not in allowed:
-            raise BadInput(f"--edit {pair!r}: it must be TASK.FIELD=VALUE, with FIELD one of {', '.join(allowed)}")
-        found.setdefault(task, {}).update({field: _arguments([f"{field}={value}"])[field]})
+        if not mark or not dot or field not in _EDITABLE:
+            raise BadInput(f"--edit {pair!r}: it must be TASK.FIELD=VALUE, with FIELD one of {', '.join(_EDITABLE)}")
+        found.setdefault(task, {})[field] = value if field in _TEXTS else _arguments([f"{field}={value}"])[field]
     return found
 
 
@@ -523,13 +586,18 @@ def _make_shop(folder: Path) -> None:
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> int:
+@common
+def completion(shell: str, repo: str, as_json: bool) -> int:
     """The shell's completion script: source <(journeyman completion bash)"""
     from click.shell_completion import get_completion_class
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "journeyman", "_JOURNEYMAN_COMPLETE").source())
+    script = kind(cli, {}, "journeyman", "_JOURNEYMAN_COMPLETE").source()
+    if as_json:
+        put({"shell": shell, "script": script})
+    else:
+        click.echo(script)
     return EXIT_OK
 
 
@@ -569,7 +637,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
-        code = cli.main(take_exec(words), prog_name="journeyman", standalone_mode=False)
+        words = take_exec(words)
+        as_json = "--json" in words  # it may have been a word of --exec's
+        code = cli.main(words, prog_name="journeyman", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
     except click.exceptions.Abort:
         sys.exit(EXIT_INTERRUPTED)

@@ -178,8 +178,12 @@ async def execute(
     retry: str = "",
     resume: str = "",
     edits: Mapping[str, Mapping[str, Any]] | None = None,
+    told: int = 0,
 ) -> Outcome:
-    """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts."""
+    """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts.
+
+    The first `told` events of the journal are not told again.
+    """
     ways = Ways(
         options.jobs,
         str(repository.work_tree),
@@ -207,7 +211,7 @@ async def execute(
         with stop:
             async with runtime, trio.open_nursery() as nursery:
                 nursery.start_soon(_obey_signals, runtime, stop)
-                nursery.start_soon(_show, runtime, options)
+                nursery.start_soon(_show, runtime, options, told)
                 nursery.start_soon(_count_failures, runtime)
                 if options.events:
                     nursery.start_soon(_record, runtime, options.events)
@@ -385,7 +389,7 @@ def _write(file: TextIO, notice: Notice) -> None:
     file.flush()
 
 
-async def _show(runtime: Runtime, options: Options) -> None:
+async def _show(runtime: Runtime, options: Options, told: int) -> None:
     """Live lines on a terminal, plain ones elsewhere; nothing with `quiet`."""
     if options.quiet:
         return
@@ -394,8 +398,12 @@ async def _show(runtime: Runtime, options: Options) -> None:
     if not console.is_terminal:
 
         def tell(notice: Notice) -> None:
+            nonlocal told
+            if told and notice.seq > told:
+                print(f"so far: {progress.say(0)}", file=sys.stderr, flush=True)
+                told = 0
             words = progress.take(notice)
-            if words:
+            if words and not told:
                 print(words, file=sys.stderr, flush=True)
 
         await _follow(runtime, tell)

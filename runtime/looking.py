@@ -28,7 +28,7 @@ from .git import Repository
 from .progress import clock, money
 from .report import RunReport
 from .serving import Spoken, socketed
-from .terminal import Place, common, load, put, say
+from .terminal import Place, common, load, put, run_argument, say
 
 
 @click.command()
@@ -124,7 +124,7 @@ def runs(repo: str, as_json: bool, socket_path: str) -> int:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @click.argument("task", required=False)
 @common
 @socketed
@@ -142,10 +142,7 @@ def show(run_name: str, task: str | None, repo: str, as_json: bool, socket_path:
         return EXIT_OK
     past = past_runs.load(repository, run_name)
     if trace_file:
-        try:
-            Path(trace_file).write_bytes(trace.perfetto(past.machine))
-        except OSError as error:
-            raise BadInput(f"--trace {trace_file}: {error.strerror}") from None
+        write_trace(trace_file, past)
     report = past.report()
     if task is not None:
         return _show_task(past, report, task, as_json)
@@ -185,8 +182,16 @@ def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool
     return EXIT_OK
 
 
+def write_trace(where: str, past: past_runs.Past) -> None:
+    """The run's instances over time, as Perfetto opens it. Raises BadInput when it cannot be written."""
+    try:
+        Path(where).write_bytes(trace.perfetto(past.machine))
+    except OSError as error:
+        raise BadInput(f"--trace {where}: {error.strerror}") from None
+
+
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @click.option("--stat", is_flag=True, help="Only the files and how much changed.")
 def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
@@ -204,7 +209,7 @@ def diff(run_name: str, repo: str, as_json: bool, stat: bool) -> int:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @click.option("--keep-commits", is_flag=True, help="Land the line's commits, not one squashed commit.")
 @click.option("--split-by", type=click.Choice(["dir", "owner", "specialist"]), help="Several commits.")
@@ -236,7 +241,7 @@ def _tell_landed(run_name: str, commits: Sequence[str], as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @socketed
 def cancel(run_name: str, repo: str, as_json: bool, socket_path: str) -> int:
@@ -256,7 +261,7 @@ def cancel(run_name: str, repo: str, as_json: bool, socket_path: str) -> int:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @click.option("--name", default="", help="What to call it (default: the number of commits).")
 def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:

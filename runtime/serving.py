@@ -37,7 +37,7 @@ from .planfile import SIZE_LIMIT_BYTES
 from .service.client import Daemon
 from .service.places import Places
 from .submission import Settings
-from .terminal import Place, common, load, put, say
+from .terminal import Place, common, load, put, run_argument, say
 
 FORMS = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -230,7 +230,7 @@ def _run_here(place: Place, plan_file: str, as_json: bool, flags: dict[str, Any]
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @socketed
 @click.option("--from", "start", type=click.IntRange(1), default=1, metavar="SEQ", help="From this sequence number on.")

@@ -161,6 +161,29 @@ def test_what_failed_is_tried_again(repo: Repo) -> None:
     assert journeyman("retry", run, cwd=repo.path).code == 2
 
 
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("src/m1.py.attempts=-1", "attempts: -1 is not a whole number of 1 or more"),
+        ('src/m1.py.timeout_s="x"', "timeout_s: it must be a number, not text"),
+        ('src/m1.py.rewrite={"pattern": "a"}', "rewrite.replace: it is missing"),
+        ('src/m1.py.exec=["no-such-tool"]', "there is no program 'no-such-tool'"),
+        ("src/m9.py.attempts=1", "no task 'src/m9.py'"),
+        ("src/m1.py.writes=1", "FIELD one of"),
+        ("attempts", "TASK.FIELD=VALUE"),
+    ],
+)
+def test_a_bad_edit_is_refused_and_nothing_is_recorded(repo: Repo, edit: str, message: str) -> None:
+    """`retry --edit` is checked as a plan file is; the run can be looked at and tried again as before."""
+    repo.commit(SOURCES)
+    journeyman("refactor", "--exec", "false", "{file}", ";", "src/m1.py", cwd=repo.path)
+    before = journeyman("show", "r1", "--json", cwd=repo.path).json
+    done = journeyman("retry", "r1", "--edit", edit, cwd=repo.path)
+    assert done.code == 2
+    assert message in done.err
+    assert journeyman("show", "r1", "--json", cwd=repo.path).json == before
+
+
 PLAN = """
 [plan]
 name = "both"
@@ -428,6 +451,51 @@ def test_doctor_and_completion(repo: Repo) -> None:
     assert told["advice"]["commands"] >= 1
     for shell in ("bash", "zsh", "fish"):
         assert "journeyman" in journeyman("completion", shell, cwd=repo.path).out
+        assert "journeyman" in journeyman("completion", shell, "--json", cwd=repo.path).json["script"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("journeyman ref", "refactor"),
+        ("journeyman show ", "r1"),
+        ("journeyman refactor --language pyt", "python"),
+        ("journeyman refactor --specialist serv", "service"),
+        ("journeyman refactor --codemod convert_format_to", "convert_format_to_fstring.ConvertFormatStringCommand"),
+        ("journeyman refactor --split-by ", "owner"),
+        ("journeyman refactor --ex", "--exec"),
+    ],
+)
+def test_a_shell_completes_verbs_flags_and_names(repo: Repo, typed: str, offered: str) -> None:
+    """What bash asks for on Tab: verbs, flags, runs, languages, specialists, codemods."""
+    repo.commit(SOURCES)
+    journeyman("refactor", *REWRITE, "src/m1.py", "-q", cwd=repo.path)
+    asked = {"_JOURNEYMAN_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime"],
+        cwd=repo.path,
+        env=os.environ | asked,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"plain,{offered}" in done.stdout.splitlines()
+
+
+def test_every_verb_prints_one_document_and_nothing_else(repo: Repo, tmp_path: Path) -> None:
+    """With --json, standard output is exactly one JSON value, for each verb."""
+    repo.commit(SOURCES)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    plan = str(tmp_path / "plan.toml")
+    run = journeyman("run", plan, "--json", "--trace", str(tmp_path / "t.json"), cwd=repo.path).json["run"]
+    assert json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    for words in (
+        ("plan", plan), ("runs",), ("show", run), ("show", run, "one"), ("diff", run), ("checkpoint", run), ("cancel", run),
+        ("retry", run), ("resume", run), ("land", run), ("gc",), ("doctor",), ("completion", "zsh"),
+    ):  # fmt: skip
+        done = journeyman(*words, "--json", cwd=repo.path)
+        assert done.out.count("\n") == 1, words
+        assert done.json is not None
 
 
 def test_show_tells_a_tasks_story_and_writes_a_trace(repo: Repo, tmp_path: Path) -> None:
