@@ -14,6 +14,7 @@ from pathlib import Path
 
 import attrs
 
+from .checkout import under_way
 from .errors import JourneymanError
 from .git import Repository, git_version
 from .journal import Lock, Reader
@@ -48,7 +49,7 @@ def examine(path: Path) -> list[Finding]:
         repository = Repository.open(path)
     except JourneymanError as error:
         return [*found, Finding("repository", False, str(error))]
-    busy = repository.under_way()
+    busy = under_way(repository)
     found.append(
         Finding("repository", busy is None, f"{busy} is under way" if busy else f"{repository.work_tree}, all in order")
     )

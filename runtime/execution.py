@@ -26,6 +26,7 @@ from specialists.claude import credentials_problem
 from specialists.command import SIZE_CAP_BYTES
 
 from . import preparation
+from .checkout import branch_to_land_on
 from .checks import words_of
 from .core.estimate import Estimator
 from .core.events import Finished, Spent
@@ -180,10 +181,13 @@ async def execute(
     edits: Mapping[str, Mapping[str, Any]] | None = None,
     told: int = 0,
 ) -> Outcome:
-    """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts.
+    """Run a plan, or go on with (`resume`) or try again (`retry`) a run of the journal. Raises before anything starts, also what
+    would refuse the landing in the end.
 
     The first `told` events of the journal are not told again.
     """
+    if options.land:
+        branch_to_land_on(repository)
     ways = Ways(
         options.jobs,
         str(repository.work_tree),

@@ -57,14 +57,6 @@ _NEUTRAL: Final = (
     "-c",
     "worktree.useRelativePaths=false",
 )
-_UNDER_WAY: Final = {
-    "rebase-merge": "a rebase",
-    "rebase-apply": "a rebase",
-    "MERGE_HEAD": "a merge",
-    "CHERRY_PICK_HEAD": "a cherry-pick",
-    "REVERT_HEAD": "a revert",
-    "BISECT_LOG": "a bisection",
-}
 
 
 def environment(*, smudge_lfs: bool = False) -> dict[str, str]:
@@ -92,6 +84,7 @@ def run_git(
     *,
     smudge_lfs: bool = False,
     more: Mapping[str, str] | None = None,
+    holding: Sequence[int] = (),
 ) -> bytes:
     """The `git` program, neutralised. Raises GitFailed with its words, RepositoryRefused when there is none."""
     try:
@@ -103,6 +96,7 @@ def run_git(
             env={**environment(smudge_lfs=smudge_lfs), **(more or {})},
             cwd=cwd,
             check=False,
+            pass_fds=holding,
         )
     except (FileNotFoundError, NotADirectoryError):
         if cwd is not None and not cwd.is_dir():
@@ -212,13 +206,23 @@ class Repository:
         if self.packs.flush():
             self.objects = self._opened()  # or packs that are gone would be held open
 
-    def run(self, *arguments: str | bytes, stdin: bytes | None = None, smudge_lfs: bool = False) -> bytes:
-        """The `git` program in the user's work tree. Raises GitFailed with its words."""
+    def run(
+        self,
+        *arguments: str | bytes,
+        stdin: bytes | None = None,
+        smudge_lfs: bool = False,
+        more: Mapping[str, str] | None = None,
+        holding: Sequence[int] = (),
+    ) -> bytes:
+        """The `git` program in the user's work tree, with `more` in its environment and the open files `holding` kept open in it.
+        Raises GitFailed with its words."""
         return run_git(
             [f"--git-dir={self.git_dir}", f"--work-tree={self.work_tree}", *arguments],
             stdin,
             self.work_tree,
             smudge_lfs=smudge_lfs,
+            more=more,
+            holding=holding,
         )
 
     # --- commits and refs --------------------------------------------------------------------------------------
@@ -240,13 +244,6 @@ class Repository:
         target = head.target
         return target if isinstance(target, str) else None
 
-    def under_way(self) -> str | None:
-        """What the user is in the middle of ("a rebase"), or None."""
-        for name, what in _UNDER_WAY.items():
-            if (self.git_dir / name).exists():
-                return what
-        return None
-
     def ref(self, name: str) -> str | None:
         """The commit a ref points at, or None when it does not exist."""
         try:
@@ -259,12 +256,12 @@ class Repository:
         listed = self.run("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).decode()
         return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
-    def move_ref(self, name: str, new: str, old: str | None) -> None:
+    def move_ref(self, name: str, new: str, old: str | None, why: str = "") -> None:
         """Compare and swap, durably, what the ref names included. Raises RepositoryRefused when the ref is not at `old` (None: when
         it exists), or somebody holds its lock."""
         self.flush()
         try:
-            self._with_lock(name, lambda: self._swap(name, new, old))
+            self._with_lock(name, lambda: self._swap(name, new, old, why))
         except (KeyError, ValueError, OSError, pygit2.GitError) as error:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error
         if old is None:  # libgit2 flushes the folder of the file, not those that it made for it
@@ -273,14 +270,14 @@ class Repository:
                 flush_folder(folder)
                 folder = folder.parent
 
-    def _swap(self, name: str, new: str, old: str | None) -> None:
+    def _swap(self, name: str, new: str, old: str | None, why: str) -> None:
         if old is None:
             self.objects.references.create(name, new, force=False)
             return
         reference = self.objects.lookup_reference(name)
         if str(reference.target) != old:
             raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
-        reference.set_target(new)
+        reference.set_target(new, *([why] if why else []))
 
     def _with_lock(self, name: str, act: Callable[[], None]) -> None:
         """Do what takes a ref's lock; wait for others' (`git pack-refs` takes them all), and remove one that is left over on a ref
@@ -314,6 +311,25 @@ class Repository:
         """Remove a ref, if it is there. Raises RepositoryRefused when somebody holds its lock."""
         if self.ref(name) is not None:
             self._with_lock(name, lambda: self.objects.references.delete(name))
+
+    def refuse_unusable(self, commit: str) -> None:
+        """Raises RepositoryRefused when attempts could not work on a commit here: objects that a partial clone has left out, or
+        names that this file system takes for one."""
+        config = self.objects.config
+        if any(entry.name.startswith("remote.") and entry.name.endswith(".promisor") for entry in config):
+            words = ("rev-list", "--objects", "--no-walk", "--missing=print", commit)
+            missing = sum(row.startswith(b"?") for row in self.run(*words).splitlines())
+            if missing:
+                raise RepositoryRefused(
+                    f"{missing} objects of {commit[:12]} are not here, because this is a partial clone; "
+                    "fetch them with: git fetch --refetch --no-filter"
+                )
+        if self.ignores_case():
+            seen: dict[bytes, str] = {}
+            for path in self.files(self.tree_of(commit)):
+                other = seen.setdefault(_folded(path_bytes(path)), path)
+                if other != path:
+                    raise RepositoryRefused(f"{other} and {path} are one name on this file system: rename one of them")
 
     def commit_parts(self, commit: str) -> tuple[str, tuple[str, ...], str]:
         """(tree id, parent ids, message)."""
@@ -557,7 +573,7 @@ class Repository:
                 else:
                     self.packs.write(*self._read(entry[1]))
 
-    # --- the user's checkout: looked at always, changed only by `check_out` ---------------------------------------
+    # --- the user's checkout: looked at here, changed only by `checkout` -----------------------------------------------
 
     def dirty(self) -> set[str]:
         """Tracked paths with staged or unstaged changes."""
@@ -595,10 +611,10 @@ class Repository:
         config = self.objects.config
         return "core.ignorecase" in config and config.get_bool("core.ignorecase")
 
-    def check_out(self, old: str, new: str) -> None:
-        """Take index and files from tree `old` to tree `new`, only where they differ; other changes stay. Raises
-        GitFailed, with nothing changed, when that would overwrite something."""
-        self.run("read-tree", "-m", "-u", old, new, smudge_lfs=True)
+    def keeps_modes(self) -> bool:
+        """Whether the user's work tree shows which files may be executed."""
+        config = self.objects.config
+        return "core.filemode" not in config or config.get_bool("core.filemode")
 
     def diff_text(
         self, old: str, new: str, paths: Sequence[str] = (), *, color: bool = False, stat: bool = False

@@ -13,12 +13,14 @@ from urllib.parse import quote, unquote
 
 import attrs
 
+from .checkout import Checkout, branch_to_land_on
 from .core.changes import Change, Changeset
 from .errors import RepositoryRefused
 from .git import OURS, Entry, Repository
 
 REFS = OURS
-_LONGEST = 150
+_LONGEST = 150  # letters of a task's id in a ref
+_RECENT = 1000  # commits of the branch that are searched for a landing
 _TRAILER = re.compile(r"^Journeyman-(Run|Task|Attempt|Reverts|Part): (.*)$", re.MULTILINE)
 
 
@@ -273,31 +275,39 @@ class Line:
         conflicts, or uncommitted work would be overwritten.
         """
         repository = self.repository
-        branch = repository.head_branch()
-        if branch is None:
-            raise RepositoryRefused("HEAD is detached; check out the branch that the result should land on")
-        busy = repository.under_way()
-        if busy:
-            raise RepositoryRefused(f"{busy} is under way in this work tree; finish or abort it first")
-        head = repository.ref(branch)
-        if head is None:
-            raise RepositoryRefused(f"{branch} has no commit yet")
         if self.tip == self.base:
             raise RepositoryRefused(f"run {self.run} changed nothing; there is nothing to land")
-        old = repository.tree_of(head)
-        new = self._onto(head)
-        changes = repository.differences(old, new)
-        if not changes:
-            raise RepositoryRefused(f"{branch} already has everything that run {self.run} changed")
-        self._refuse_overwriting(changes)
-        commits = self._landing_commits(head, new, changes, subject, keep_commits, parts)
-        repository.check_out(old, new)
-        try:
-            repository.move_ref(branch, commits[-1], head)
-        except RepositoryRefused:
-            repository.check_out(new, old)
-            raise
+        branch_to_land_on(repository)
+        with Checkout.locked(repository) as checkout:
+            branch, head = branch_to_land_on(
+                repository
+            )  # again: from here on nobody changes it by a checkout or a commit
+            old = repository.tree_of(head)
+            new = self._onto(head)
+            changes = repository.differences(old, new)
+            if not changes:
+                landed = self._landed_in(head)
+                if landed:
+                    return landed
+                raise RepositoryRefused(f"{branch} already has everything that run {self.run} changed")
+            done = checkout.refuse_overwriting(changes)
+            commits = self._landing_commits(head, new, changes, subject, keep_commits, parts)
+            checkout.switch(old, new, changes, done)
+            try:
+                repository.move_ref(branch, commits[-1], head, f"journeyman: land {self.run}")
+            except RepositoryRefused:
+                checkout.switch(new, old, changes)
+                raise
         return tuple(commits)
+
+    def _landed_in(self, head: str) -> tuple[str, ...]:
+        """The commits of a landing that was made and then not recorded, because we died in between."""
+        found = []
+        recent = ("rev-list", "--first-parent", "--reverse", f"--max-count={_RECENT}", head, f"^{self.base}")
+        for commit in self.repository.run(*recent).decode().split():
+            if self.run in _told(self.repository.commit_parts(commit)[2]).get("Run", ()):
+                found.append(commit)
+        return tuple(found)
 
     def _onto(self, head: str) -> str:
         if head == self.base:
@@ -309,16 +319,6 @@ class Line:
                 f"the branch has moved since run {self.run} began, and these paths conflict: {', '.join(conflicts)}"
             )
         return merged
-
-    def _refuse_overwriting(self, changes: Sequence[Change]) -> None:
-        dirty = self.repository.dirty()
-        touched = {change.path for change in changes}
-        lost = sorted(touched & dirty)
-        lost += sorted(self.repository.untracked_at(changes))
-        if lost:
-            raise RepositoryRefused(
-                "landing would overwrite uncommitted work; commit or stash it first: " + ", ".join(dict.fromkeys(lost))
-            )
 
     def _landing_commits(
         self,

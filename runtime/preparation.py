@@ -110,6 +110,7 @@ def prepare(
     if repository is None:
         return _without_files(plan, estimator)
     base = repository.resolve(plan.base)
+    repository.refuse_unusable(base)
     files = repository.files(repository.tree_of(base))
     keys = tuple(Keys(claims.lock_keys(task.writes, files), claims.lock_keys(task.reads, files)) for task in plan.tasks)
     by_task = {task.id: key for task, key in zip(plan.tasks, keys, strict=True)}

@@ -15,6 +15,7 @@ import trio
 from conftest import Repo
 
 from runtime import Runtime, Specialist, Task, packs
+from runtime.checkout import branch_to_land_on
 from runtime.core.changes import Change, Changeset
 from runtime.core.task import Plan
 from runtime.errors import RepositoryRefused
@@ -274,3 +275,223 @@ def test_the_line_moves_only_from_where_it_was(repo: Repo) -> None:
     with pytest.raises(RepositoryRefused, match="somebody else moved it"):
         line.merge([_job(found, base, "t", {"a": b"1"})])
     assert repo.git("rev-parse", "refs/journeyman/r1/line") == theirs
+
+
+# --- landing ---------------------------------------------------------------------------------------------------
+
+
+def _landable(repo: Repo, files: dict[str, bytes | None] | None = None, run: str = "r1") -> Line:
+    base = repo.commit(FILES | {"mine.txt": "m\n"})
+    found = Repository.open(repo.path)
+    line = Line(found, run, base)
+    wanted: dict[str, bytes | None] = files or {
+        "pkg0/m0.txt": b"changed\n",
+        "pkg9/new.txt": b"new\n",
+        "pkg1/m1.txt": None,
+    }
+    changes = [
+        Change(path) if data is None else Change(path, 0o100644, found.write_blob(data))
+        for path, data in wanted.items()
+    ]
+    (answer,) = line.merge([Job("t", 1, Changeset(base, tuple(changes)), "x")])
+    assert not answer.error
+    return line
+
+
+def _state(repo: Repo) -> dict[str, object]:
+    """What a landing that is refused must not have changed."""
+    files = {
+        str(path.relative_to(repo.path)): path.read_bytes()
+        for path in repo.path.rglob("*")
+        if path.is_file() and ".git" not in path.parts
+    }
+    return {
+        "files": files,
+        "index": repo.git("ls-files", "--stage"),
+        "status": repo.git("status", "--porcelain"),
+        "refs": repo.git("for-each-ref"),
+        "HEAD": (repo.path / ".git/HEAD").read_text(),
+    }
+
+
+LAND = """
+import os, signal, sys
+from runtime import checkout
+from runtime.git import Repository
+from runtime.line import Line
+found = Repository.open(sys.argv[1])
+line = Line(found, "r1", sys.argv[2])
+if sys.argv[3] == "ref":
+    Repository.move_ref = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[3] == "recorded":
+    line.land("Land")
+    os.kill(os.getpid(), signal.SIGKILL)
+line.land("Land")
+"""
+
+
+@pytest.mark.parametrize("where", ["inside git", "ref", "recorded"])
+def test_a_landing_that_is_killed_goes_on(repo: Repo, tmp_path: Path, where: str) -> None:
+    """Killed while git writes the files, before the branch moves, or before it is recorded: landing again ends as if nothing had
+    been, one commit, other work untouched, and our lock on the index is taken away."""
+    repo.git("config", "filter.slow.smudge", f"{tmp_path}/smudge")
+    (tmp_path / "smudge").write_text(
+        f"#!/bin/sh\n[ -e {tmp_path}/armed ] && rm {tmp_path}/armed && kill -9 $(ps -o ppid= -p $PPID) $PPID\ncat\n"
+    )
+    (tmp_path / "smudge").chmod(0o755)
+    repo.commit({".gitattributes": "pkg9/* filter=slow\n"})
+    line = _landable(repo)
+    repo.write({"mine.txt": "my work\n", "untracked": "u"})
+    if where == "inside git":
+        (tmp_path / "armed").touch()
+    words = [sys.executable, "-c", LAND, str(repo.path), line.base, where]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    assert (repo.path / ".git/index.lock").exists() == (where != "recorded")
+    (commit, *rest) = Line(Repository.open(repo.path), "r1", line.base).land("Land")
+    assert not rest
+    assert repo.git("rev-parse", "main") == commit
+    assert repo.git("rev-parse", "main^") == line.base
+    assert repo.git("rev-parse", "main^{tree}") == line.tree
+    assert repo.git("status", "--porcelain").splitlines() == [" M mine.txt", "?? untracked"]
+    assert (repo.path / "pkg9/new.txt").read_bytes() == b"new\n"
+    assert not list((repo.path / ".git/journeyman").glob("index-*"))
+    _clean(repo)
+
+
+def test_a_landing_that_git_gives_up_on_changes_nothing(repo: Repo) -> None:
+    """A filter that fails half way: files, index and branch are as they were; when it works again the landing does too."""
+    for way in ("clean", "smudge"):
+        repo.git("config", f"filter.bad.{way}", "cat")
+    repo.git("config", "filter.bad.required", "true")
+    repo.commit({".gitattributes": "pkg3/* filter=bad\n"})
+    line = _landable(
+        repo,
+        {"pkg0/m0.txt": b"changed\n", "a/b/new": b"n\n", "pkg3/m3.txt": b"bad\n", "pkg4/m4.txt": None, "z": b"z\n"},
+    )
+    repo.write({"mine.txt": "my work\n"})
+    repo.git("config", "filter.bad.smudge", "false")
+    before = _state(repo)
+    with pytest.raises(RepositoryRefused, match=r"pkg3/m3\.txt"):
+        line.land("Land")
+    assert _state(repo) == before
+    assert not (repo.path / "a").exists()
+    _clean(repo)
+    repo.git("config", "filter.bad.smudge", "cat")
+    line.land("Land")
+    assert repo.git("status", "--porcelain").splitlines() == [" M mine.txt"]
+
+
+def test_a_landing_is_in_the_reflog(repo: Repo) -> None:
+    """`git reset --keep @{1}` takes a landing back, as it does any other commit."""
+    line = _landable(repo)
+    line.land("Land")
+    assert "journeyman: land r1" in repo.git("reflog", "-1", "main")
+    repo.git("reset", "-q", "--keep", "@{1}")
+    assert repo.git("rev-parse", "HEAD") == line.base
+    assert repo.git("status", "--porcelain") == ""
+
+
+def test_the_users_git_waits_while_a_landing_writes(repo: Repo, tmp_path: Path) -> None:
+    """A `git commit` in the middle of a landing is refused by git itself, and no work is mixed or lost."""
+    repo.git("config", "filter.user.smudge", f"{tmp_path}/smudge")
+    (tmp_path / "smudge").write_text(
+        f"#!/bin/sh\ncd {repo.path} && unset GIT_DIR GIT_INDEX_FILE GIT_WORK_TREE\n"
+        f"git commit -qam theirs > {tmp_path}/said 2>&1; echo $? >> {tmp_path}/said; cat\n"
+    )
+    (tmp_path / "smudge").chmod(0o755)
+    repo.commit({".gitattributes": "pkg9/* filter=user\n"})
+    line = _landable(repo)
+    repo.write({"mine.txt": "my work\n"})
+    (commit,) = line.land("Land")
+    assert "index.lock" in (tmp_path / "said").read_text()
+    assert repo.git("rev-parse", "main") == commit
+    assert repo.git("status", "--porcelain").splitlines() == [" M mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("doing", "words"),
+    [
+        (("rebase", "other"), "a rebase is under way"),
+        (("merge", "other"), "a merge is under way"),
+        (("cherry-pick", "other"), "a cherry-pick is under way"),
+        (("revert", "--no-edit", "HEAD~1"), "a revert is under way"),
+        (("bisect", "start"), "a bisection is under way"),
+        (("checkout", "-q", "--detach"), "HEAD is detached"),
+        (("stash", "pop"), "unresolved conflicts.*f"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_the_user_is_in_the_middle_of_refuses_a_landing(repo: Repo, doing: tuple[str, ...], words: str) -> None:
+    """The reason is told before a run that is to land begins, and by the landing; nothing has changed then."""
+    line = _in_the_middle(repo, doing)
+    before = _state(repo)
+    with pytest.raises(RepositoryRefused, match=words):
+        branch_to_land_on(line.repository)
+    with pytest.raises(RepositoryRefused, match=words):
+        line.land("Land")
+    assert _state(repo) == before
+
+
+def _in_the_middle(repo: Repo, doing: tuple[str, ...]) -> Line:
+    """A line ready to land, and a checkout in the middle of what a command began."""
+    base = repo.commit({"f": "1\n", "g": "print(1)\n"})
+    repo.commit({"f": "2\n"})
+    repo.git("checkout", "-qb", "other", "HEAD~1")
+    repo.commit({"f": "other\n"})
+    repo.git("checkout", "-q", "main")
+    if doing[0] == "stash":
+        repo.write({"f": "stashed\n"})
+        repo.git("stash", "-q")
+    repo.commit({"f": "3\n"})
+    subprocess.run(["git", *doing], cwd=repo.path, capture_output=True, check=False)
+    found = Repository.open(repo.path)
+    line = Line(found, "r9", base)
+    line.merge([_job(found, base, "t", {"new": b"n\n"})])
+    return line
+
+
+def test_a_run_that_could_not_land_is_not_begun(repo: Repo) -> None:
+    """In the middle of a rebase `--land` is refused with exit 6 and nothing is started; without it the run works beside the rebase."""
+    _in_the_middle(repo, ("rebase", "other"))
+    before = _state(repo)
+    refactor = ["refactor", "--rewrite", "print($A)", "say($A)", "--language", "python", "g", "--json"]
+    done = _journeyman(repo, *refactor, "--land")
+    assert done.returncode == 6, done.stderr
+    assert "rebase is under way" in done.stderr
+    assert _state(repo) == before
+    assert not (repo.path / ".git/journeyman/journal.db").exists()
+    done = _journeyman(repo, *refactor)
+    assert done.returncode == 0, done.stderr
+    after = _state(repo)
+    assert {name: after[name] for name in ("files", "index", "status", "HEAD")} == {
+        name: before[name] for name in ("files", "index", "status", "HEAD")
+    }
+
+
+def _journeyman(repo: Repo, *words: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "runtime", *words, "--repo", str(repo.path)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def test_the_user_works_on_meanwhile(repo: Repo) -> None:
+    """The user commits, amends, rebases and edits between the run and its landing: what does not touch is merged with, what does is
+    refused by name."""
+    line = _landable(repo)
+    repo.commit({"mine.txt": "committed\n"}, "theirs")
+    repo.git("commit", "-q", "--amend", "-m", "amended")
+    repo.write({"pkg0/m0.txt": "edited\n"})
+    with pytest.raises(RepositoryRefused, match=r"uncommitted work.*pkg0/m0\.txt"):
+        line.land("Land")
+    repo.git("checkout", "-q", "pkg0/m0.txt")
+    (commit,) = line.land("Land")
+    assert repo.git("log", "-1", "--format=%s", f"{commit}^") == "amended"
+    assert (repo.path / "mine.txt").read_text() == "committed\n"
+    assert (repo.path / "pkg0/m0.txt").read_text() == "changed\n"
+    repo.git("fsck", "--strict", "--no-dangling")
+    repo.git("gc", "-q", "--prune=now")
+    _clean(repo)

@@ -27,6 +27,7 @@ LAYERS = (
         "secrets",
         "prices",
     ),
+    ("checkout",),
     ("overlay", "worktrees", "line", "recovery"),
     ("actor", "attempts", "finish", "preparation", "handles"),
     ("engine",),
