@@ -231,7 +231,7 @@ class Runtime:
             BaseException
         ):  # the caller is gone, with a lone Cancelled or a group of them: nobody waits for its tasks
             for record in self.machine.groups[group].tasks:
-                if record.state not in FINAL:
+                if record.state not in FINAL and not self.machine.draining:  # an interrupted run is gone on with
                     self._post(CancelRequested(record.task.id, "whoever ran the plan was cancelled"))
             raise
         return await self._wind_up(plan, group)

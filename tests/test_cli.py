@@ -398,6 +398,45 @@ def test_ctrl_c_drains_and_the_run_is_resumed(repo: Repo) -> None:
         assert repo.show(done.json["commit"], f"f{number}.txt") == f"{number}\nx".encode()
 
 
+def test_ctrl_c_twice_ends_at_once_and_the_run_is_resumed(repo: Repo, tmp_path: Path) -> None:
+    """The second Ctrl-C ends now (130), with every process of every group; nothing is cancelled, so that `resume` does it all."""
+    repo.commit({f"f{number}.txt": f"{number}\n" for number in range(5)})
+    pids, gate = tmp_path / "pids", tmp_path / "gate"
+    code = (
+        "import os, pathlib, subprocess, sys, time\n"
+        f"if not pathlib.Path({str(gate)!r}).exists():\n"
+        "    child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        f"    open({str(pids)!r}, 'a').write(f'{{os.getpid()}} {{child.pid}}\\n'); time.sleep(60)\n"
+        "open(sys.argv[1], 'a').write('x')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runtime", "refactor", "--exec", sys.executable, "-c", code, "{file}", ";", "*.txt", "--instances", "2"],
+        cwd=repo.path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while not pids.exists() or pids.read_text().count("\n") < 2:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    for line in process.stderr:
+        if "again to stop now" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(20) == 130, rest
+    for pid in pids.read_text().split():
+        assert (
+            not Path(f"/proc/{pid}").exists()
+            or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        )
+    gate.touch()
+    done = journeyman("resume", "r1", "--json", cwd=repo.path)
+    assert done.code == 0, done.out + done.err
+    assert {task["state"] for task in done.json["tasks"].values()} == {"done"}
+    for number in range(5):
+        assert repo.show(done.json["commit"], f"f{number}.txt") == f"{number}\nx".encode()
+
+
 def test_a_killed_run_is_resumed_to_the_same_tree(repo: Repo) -> None:
     """kill -9 in the middle, then `resume` from another process: every task once, the tree as of an undisturbed run."""
     repo.commit({f"f{number}.txt": f"{number}\n" for number in range(6)})
