@@ -36,7 +36,8 @@ _TOOLS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def load_agents(root: Path) -> list[Specialist]:
-    """The specialists that a repository's agent files describe. Raises BadInput with every problem, file by file."""
+    """The specialists that a repository's agent files describe; they write what a task names, and are never chosen by a path. Raises
+    BadInput with every problem, file by file."""
     folder = root / FOLDER
     found: dict[str, Specialist] = {}
     problems: list[str] = []
@@ -75,7 +76,6 @@ def _agent(path: Path, where: str) -> Specialist:
         raise BadInput(f"{where}: it has neither a description nor a prompt")
     return Specialist(
         name,
-        writes=("**",),
         prompt=prompt or description.strip(),
         tools=_tools(fields.get("tools"), where),
         model=_model(fields.get("model"), where),

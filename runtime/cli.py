@@ -309,7 +309,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
 @click.option("--arg", "arguments", multiple=True, metavar="NAME=VALUE", help="An argument of the codemod.")
 @click.option("--exec", "_exec", metavar="ARGV... ';'", help="A program: {file} once a file, {files} in batches.")
 @click.option(_EXEC_MARK, "argv", default="", hidden=True)
-@click.option("--goal", metavar="TEXT", default="", help="What to do, in words.")
+@click.option("--goal", metavar="TEXT", default="", help="What to do, in words, for Claude; {file} is the file.")
 @click.option(
     "--specialist",
     metavar="NAME",

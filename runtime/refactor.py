@@ -143,7 +143,7 @@ def batch(
                 Task(
                     _task_id(name, chunk, len(tasks) + 1),
                     name,
-                    goal=f"{how.goal} in {chunk[0]}" if how.goal and len(chunk) == 1 else how.goal,
+                    goal=_goal(how.goal, chunk),
                     writes=tuple(chunk),
                     rewrite=how.rewrite,
                     codemod=how.codemod,
@@ -163,6 +163,16 @@ def batch(
         format=format,
     )
     return Batch(plan, files, settled, tuple(notes))
+
+
+def _goal(words: str, files: Sequence[str]) -> str:
+    """The goal of one task: `{file}` and `{files}` are its files; without them a single file is named at the end."""
+    named = words.replace("{files}", ", ".join(files)).replace("{file}", ", ".join(files))
+    if not words or named != words or len(files) > 1:
+        return named
+    return (
+        f"{words.rstrip().removesuffix('.')} in {files[0]}" if "\n" not in words.strip() else f"{words}\n\n{files[0]}"
+    )
 
 
 def _dirty(repository: Repository, files: Sequence[str], ignore: bool) -> list[str]:

@@ -28,6 +28,7 @@ def test_an_agent_file_is_a_specialist(tmp_path: Path) -> None:
     (one,) = load_agents(tmp_path)
     assert (one.name, one.prompt, one.model) == ("reviewer", "Look hard.", newest_model("haiku"))
     assert one.tools == ("read", "grep", "request_file", "nothing_to_do", "run_check")
+    assert one.writes == ()
 
 
 def test_without_tools_and_model_it_has_all_and_the_default(tmp_path: Path) -> None:
