@@ -605,7 +605,7 @@ for command in (looking.plan, looking.runs, looking.show, looking.diff, looking.
     cli.add_command(command)
 for command in (looking.checkpoint, looking.gc, looking.doctor):
     cli.add_command(command)
-for command in (serving.serve, serving.submit, serving.watch):
+for command in (serving.serve, serving.submit, serving.watch, serving.mcp):
     cli.add_command(command)
 
 

@@ -17,14 +17,14 @@ import msgspec
 import trio
 
 from . import doctor as doctors
-from . import foretell, trace, transcript
 from . import refactor as refactors
 from . import runs as past_runs
-from .core import plan as plans
+from . import trace, transcript
 from .core.task import Task
 from .errors import BadInput, RunHeld
-from .execution import EXIT_BAD_INPUT, EXIT_OK, checked, document
+from .execution import EXIT_BAD_INPUT, EXIT_OK, document
 from .git import Repository
+from .outlook import outlook
 from .progress import clock, money
 from .report import RunReport
 from .serving import Spoken, socketed
@@ -38,33 +38,10 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
     """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
     place = Place.open(repo)
     loaded = load(place, plan_file, spends=False)
-    prepared = checked(loaded, place.specialists, place.repository, plan_file, spends=False)
-    cost = foretell.cost(loaded, place.specialists, place.repository)
-    estimates = {task.id: prepared.estimates[number] for number, task in enumerate(loaded.tasks)}
-    caps = {one.name: one.instances for one in place.specialists}
-    helps = {one.name: one.helps for one in place.specialists}
-    foretold = plans.predict(loaded.tasks, prepared.orders, estimates, caps, place.config.max_instances, helps)
-    rows = plans.levels(loaded.tasks, prepared.orders)
-    told = {
-        "name": loaded.name,
-        "base": prepared.base,
-        "tasks": len(loaded.tasks),
-        "levels": rows,
-        "claims": {task.id: {"writes": list(task.writes), "reads": list(task.reads)} for task in loaded.tasks},
-        "conflicts": [
-            {"first": one.first, "then": one.then, "path": one.path, "reason": one.reason} for one in prepared.orders
-        ],
-        "instances": dict(foretold.instances),
-        "predicted_makespan_s": round(foretold.makespan_s, 3),
-        "sequential_s": round(foretold.sequential_s, 3),
-        "path_s": round(foretold.path_s, 3),
-        "predicted_cost_usd": round(cost.usd, 4) if cost is not None else 0.0,
-        "pays": foretold.pays,
-        "verdict": foretold.why,
-        "checks": list(loaded.checks),
-    }
+    ahead = outlook(loaded, place, plan_file)
+    prepared, rows, foretold, cost = ahead.prepared, ahead.levels, ahead.foretold, ahead.cost
     if as_json:
-        put(told)
+        put(ahead.document())
         return EXIT_OK
     click.echo(f"{loaded.name or plan_file}: {len(loaded.tasks)} tasks on {prepared.base[:12]}\n")
     by_id = {task.id: task for task in loaded.tasks}

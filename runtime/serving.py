@@ -121,8 +121,10 @@ def serve(
         return _link(places, as_json)
     named = [] if repo == "." and not _is_repository(repo) else [str(Repository.open(repo).work_tree)]
     choices = Choices(tcp, named, Limits(instances, runs), jobs, drain)
+    from .mcp import mounted
+
     try:
-        trio.run(serve_forever, places, choices)
+        trio.run(serve_forever, places, choices, {"/mcp": mounted})
     except BaseExceptionGroup as group:
         raise _only(group) from None
     return EXIT_OK
@@ -158,6 +160,18 @@ def _link(places: Places, as_json: bool) -> int:
         put({"link": url, "good_s": told["good_s"]})
     else:
         click.echo(url)
+    return EXIT_OK
+
+
+@click.command()
+@common
+@socketed
+def mcp(repo: str, as_json: bool, socket_path: str) -> int:
+    """Tools for a model, over standard input and output (MCP): with a daemon its own, else for this one repository."""
+    from .standalone import speak
+
+    default = str(Repository.open(repo).work_tree) if _is_repository(repo) else ""
+    trio.run(speak, Places.find(socket_path), default)
     return EXIT_OK
 
 

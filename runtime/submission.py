@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
-from .core.task import Plan
+from .core.task import MAX_PASSES, Codemod, Plan, Rewrite
 from .errors import BadInput
 
 Mode = Literal["run", "resume", "retry"]
@@ -60,6 +60,53 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         """Whether money may be spent on this plan: there is a limit, or it was said that none is needed."""
         limits = (self.budget_usd, self.budget_tokens, plan.budget_usd, plan.budget_tokens)
         return self.yes or any(limit is not None for limit in limits)
+
+
+class Refactor(msgspec.Struct, forbid_unknown_fields=True):
+    """One specialist's task over many files, as `journeyman refactor` takes it; at most one of the ways."""
+
+    paths: list[str]
+    rewrite: Rewrite | None = None
+    codemod: Codemod | None = None
+    exec: list[str] | None = None
+    goal: str = ""
+    specialist: str = ""
+    batch: int | None = None
+    passes: int = 1  # 0: until nothing changes
+    containing: str = ""
+    exclude: list[str] = []
+    together: bool = False
+    max_failures: int | None = None
+    format: list[str] = []
+    checks: list[str] = []
+    base: str = "HEAD"
+    ignore_dirty: bool = False
+
+    def check(self, specialists: Collection[str], languages: Collection[str]) -> None:
+        """Raises BadInput with everything that is wrong."""
+        problems = []
+        ways = [name for name in ("rewrite", "codemod", "exec") if getattr(self, name)]
+        if len(ways) > 1:
+            problems.append(f"{' and '.join(ways)}: give one way")
+        if not ways and not self.goal.strip():
+            problems.append("say how: rewrite, codemod, exec or goal")
+        if self.rewrite is not None and self.rewrite.language not in languages:
+            problems.append(f"rewrite.language: there is no language {self.rewrite.language!r}")
+        if self.rewrite is not None and not self.rewrite.pattern.strip():
+            problems.append("rewrite.pattern: it is empty")
+        if self.specialist and self.specialist not in specialists:
+            problems.append(
+                f"specialist: there is none of the name {self.specialist!r}; there are: {', '.join(specialists)}"
+            )
+        problems += [
+            f"{name}: {value} is not a whole number of 1 or more"
+            for name in ("batch", "max_failures")
+            if (value := getattr(self, name)) is not None and value < 1
+        ]
+        if not 0 <= self.passes <= MAX_PASSES:
+            problems.append(f"passes: {self.passes} is not a number from 0 to {MAX_PASSES}")
+        if problems:
+            raise BadInput(problems)
 
 
 class Submission(msgspec.Struct, omit_defaults=True):

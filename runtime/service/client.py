@@ -19,7 +19,7 @@ from ..errors import RepositoryRefused
 from .places import Places
 from .problems import back
 
-_ANSWER_S: Final = 600.0  # a cancellation and a landing may take their time
+PATIENCE_S: Final = 600.0  # a cancellation and a landing may take their time
 _KNOCK_S: Final = 5.0
 
 
@@ -58,7 +58,7 @@ class Daemon:
         path: str,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = _ANSWER_S,
+        timeout_s: float = PATIENCE_S,
     ) -> Any:
         """One request; the JSON it is answered with. Raises JourneymanError."""
         raw, kind = self.fetch(method, path, body, headers, timeout_s)
@@ -70,7 +70,7 @@ class Daemon:
         path: str,
         body: Any = None,
         headers: Mapping[str, str] | None = None,
-        timeout_s: float = _ANSWER_S,
+        timeout_s: float = PATIENCE_S,
     ) -> tuple[bytes, str]:
         """One request; (bytes, content type) of the answer. Raises JourneymanError."""
         connection = _Connection(self.socket, timeout_s)

@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -31,6 +31,9 @@ from .links import Links
 from .listening import Listening, tcp_socket, unix_socket
 from .places import Places, write
 from .routes import Api
+
+Mountable = Callable[[Application], AbstractAsyncContextManager[Application]]
+"""Makes an application that is served under a path of its own, and is served while its block lasts."""
 
 DRAIN_S: Final = 30.0
 _FIELDS: Final = frozenset(vars(logging.makeLogRecord({})))
@@ -92,8 +95,11 @@ def only_one(places: Places) -> Iterator[None]:
         os.close(fd)
 
 
-async def serve(places: Places, choices: Choices, mounts: Mapping[str, Any] | None = None) -> None:
-    """Serve until a signal says to stop. Raises BadInput, RunHeld."""
+async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable] | None = None) -> None:
+    """Serve until a signal says to stop. `mounts` are made with the application itself, which they may ask.
+
+    Raises BadInput, RunHeld.
+    """
     places.make()
     token = places.read_token()
     log_to = logger()
@@ -121,7 +127,7 @@ async def _serve(
     token: str,
     unix: Any,
     tcp: Any,
-    mounts: Mapping[str, Any],
+    mounts: Mapping[str, Mountable],
 ) -> None:
     links = Links(token, trio.current_time)
     release = version("journeyman")
@@ -133,9 +139,8 @@ async def _serve(
         api = Api(
             host, links, release, partial(metrics.render, started=started), cache(lambda: openapi.describe(release))
         )
-        inner: dict[str, Application] = {}
-        for path, mount in mounts.items():
-            inner[path] = await stack.enter_async_context(mount(host))
+        plain = api.router({})
+        inner = {path: await stack.enter_async_context(mount(plain)) for path, mount in mounts.items()}
         app = api.router(inner)
         stop = trio.Event()
         listeners = [Listening(unix, Guard(app, links), log_to)]

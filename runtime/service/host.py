@@ -56,6 +56,7 @@ class Host:
     gate: AttemptGate
     calls: CallGate
     jobs: int | None = None
+    recall: bool = True  # remember repositories, and take up what was open in them
     served: dict[str, Served] = attrs.field(factory=dict)  # {repository id: served}
     draining: bool = False
     _register: trio.Lock = attrs.field(factory=trio.Lock)
@@ -63,14 +64,17 @@ class Host:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, places: Places, log: Log, limits: Limits | None = None, jobs: int | None = None
+        cls, places: Places, log: Log, limits: Limits | None = None, jobs: int | None = None, *, recall: bool = True
     ) -> AsyncIterator[Host]:
-        """Serve the registered repositories until the block is left; what still runs then is cancelled, and resumable."""
+        """Serve the registered repositories until the block is left; what still runs then is cancelled, and resumable.
+
+        Without `recall` no list is read or written, and nothing is taken up.
+        """
         limits = limits or Limits()
         limits.check()
         async with trio.open_nursery() as nursery:
-            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs)
-            for path in _registered(places.repositories):
+            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs, recall)
+            for path in _registered(places.repositories) if recall else ():
                 try:
                     await host.register(path, remember=False)
                 except JourneymanError as error:
@@ -93,9 +97,10 @@ class Host:
             served.queue.most = served.queue.ahead = self.limits.runs
             served.draining = self.draining
             self.served[name] = served
-            if remember:
-                await trio.to_thread.run_sync(self._remember)
-            self.nursery.start_soon(served.recover)
+            if self.recall:
+                if remember:
+                    await trio.to_thread.run_sync(self._remember)
+                self.nursery.start_soon(served.recover)
             return served
 
     def _remember(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from .problems import CODES
-from .routes import ENDPOINTS, Endpoint, NewRun, _Model
+from .routes import ENDPOINTS, Endpoint, NewRefactor, NewRun, _Model
 
 _GUARD: Final = ("bad-request", "bad-host", "unauthorized", "cross-origin", "no-such-method", "bug")
 _WITH_BODY: Final = ("unsupported-content-type", "too-large", "too-slow")
@@ -23,6 +23,7 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
         "description": "the first sequence number; without it, the one after Last-Event-ID",
     },
     "heartbeat_s": {"in": "query", "schema": {"type": "number", "minimum": 0.05, "maximum": 60, "default": 15}},
+    "within_s": {"in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 60, "default": 20}},
     "stat": {"in": "query", "schema": {"type": "boolean", "default": False}, "description": "only a summary"},
     "task": {"in": "query", "schema": {"type": "string"}, "description": "only this task's commit"},
 }
@@ -61,7 +62,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
         kind = _TASK_IN_PATH if name.endswith(":path") else _PARAMETERS[plain]
         parameters.append({"name": plain, "required": True, **kind})
     parameters += [{"name": name, **_PARAMETERS[name]} for name in one.query]
-    if one.body is NewRun:
+    if one.body in (NewRun, NewRefactor):
         parameters += [
             {
                 "name": "Idempotency-Key",

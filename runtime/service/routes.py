@@ -13,9 +13,9 @@ import attrs
 import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.routing import BaseRoute, Route, Router
 
-from ..submission import Settings, checked_client, checked_key
+from ..submission import Refactor, Settings, checked_client, checked_key
 from .documents import graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
@@ -52,6 +52,17 @@ class NewRun(_Model):
     format: str = "json"
     settings: Settings = Settings()
     client: str = ""
+
+
+class NewRefactor(_Model):
+    refactor: Refactor
+    settings: Settings = Settings()
+    client: str = ""
+
+
+class Foreseen(_Model):
+    plan: dict[str, Any] | list[Any] | str
+    format: str = "json"
 
 
 class Which(_Model):
@@ -106,7 +117,7 @@ class Api:
         routes.append(Route("/open/{code}", _Resource(self, [_OPEN])))
         routes.append(Route("/{name}", _Resource(self, [_ASSET])))
         routes.append(Route("/", _Resource(self, [_PAGE])))
-        routes += [Mount(path, app=app) for path, app in mounts.items()]
+        routes = [*(Route(path, app) for path, app in mounts.items()), *routes]
         return Router(routes, redirect_slashes=False, default=_nothing_here)
 
     # --- the daemon --------------------------------------------------------------------------------------------
@@ -185,22 +196,30 @@ class Api:
         if form == "json":
             new = await _body(request, NewRun)
             client, settings, form = new.client or client, new.settings, new.format
-            if isinstance(new.plan, str):
-                text = new.plan
-            elif form != "json":
-                raise Problem("bad-input", "format: only a plan that is text has one other than json")
-            else:
-                text = msgspec.json.encode(new.plan).decode()
+            text = _plan_text(new.plan, form)
         else:
             text = _text(await request.body())
             settings = _settings(request)
-        run, new_run = await self._served(request).submit(
-            text,
-            form,
-            settings,
-            client=checked_client(client, "socket" if request.scope["journeyman.socket"] else "tcp"),
-            key=checked_key(request.headers.get("idempotency-key")),
-        )
+        taken = self._served(request).submit(text, form, settings, **self._whose(request, client))
+        return await self._handed_over(request, *await taken)
+
+    async def refactor(self, request: Request) -> Any:
+        new = await _body(request, NewRefactor)
+        taken = self._served(request).refactor(new.refactor, new.settings, **self._whose(request, new.client))
+        return await self._handed_over(request, *await taken)
+
+    async def look_ahead(self, request: Request) -> Any:
+        new = await _body(request, Foreseen)
+        return await self._served(request).look_ahead(_plan_text(new.plan, new.format), new.format)
+
+    def _whose(self, request: Request, client: str) -> dict[str, str]:
+        given = client or request.headers.get("journeyman-client", "")
+        return {
+            "client": checked_client(given, "socket" if request.scope["journeyman.socket"] else "tcp"),
+            "key": checked_key(request.headers.get("idempotency-key")),
+        }
+
+    async def _handed_over(self, request: Request, run: str, new_run: bool) -> Any:
         where = f"/v1/repositories/{request.path_params['repository']}/runs/{run}"
         status = await self._served(request).status(run)
         told = run_document(status, self._served(request).id)
@@ -242,6 +261,11 @@ class Api:
         if not 0.05 <= heartbeat_s <= 60.0:
             raise Problem("bad-input", "heartbeat_s: it must be a number of seconds from 0.05 to 60")
         return EventStream(served, run, start, heartbeat_s)
+
+    async def news(self, request: Request) -> Any:
+        start = _number(request, "from", 1, 1, 2**53)
+        within_s = _number(request, "within_s", 20, 0, 60)
+        return await self._served(request).news(self._run(request), start, within_s)
 
     async def diff(self, request: Request) -> Any:
         stat = request.query_params.get("stat", "false")
@@ -372,6 +396,14 @@ async def _no_body(request: Request) -> None:
         _content_type(request, ("application/json",))
 
 
+def _plan_text(plan: Any, form: str) -> str:
+    if isinstance(plan, str):
+        return plan
+    if form != "json":
+        raise Problem("bad-input", "format: only a plan that is text has one other than json")
+    return msgspec.json.encode(plan).decode()
+
+
 async def _body(request: Request, model: type[M], *, optional: bool = False) -> M:
     raw = await request.body()
     if optional and not raw:
@@ -437,6 +469,18 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", _R + "/runs", Api.submit, "Submit a plan; it is recorded, durably, when this answers", body=NewRun, answers=201,
         problems=("bad-input", "bad-plan", "key-reused", "no-such-repository", *_REFUSES),
+    ),
+    Endpoint(
+        "POST", _R + "/refactors", Api.refactor, "Submit one specialist's task over many files", body=NewRefactor, answers=201,
+        problems=("bad-input", "bad-plan", "key-reused", "no-such-repository", *_REFUSES),
+    ),
+    Endpoint(
+        "POST", _R + "/outlook", Api.look_ahead, "What a plan would do: levels, conflicts, predicted time and cost", body=Foreseen,
+        problems=("bad-input", "bad-plan", "no-such-repository", "repository-refused"),
+    ),
+    Endpoint(
+        "GET", _RUN + "/news", Api.news, "How far it is, as soon as something has happened", query=("from", "within_s"),
+        problems=("bad-input", *_GONE, "journal"),
     ),
     Endpoint("GET", _RUN, Api.status, "A run as it stands", problems=(*_GONE, "journal")),
     Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", problems=(*_GONE, "journal")),

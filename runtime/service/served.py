@@ -26,6 +26,7 @@ from .. import runs as past_runs
 from ..claims import problem_with
 from ..config import load_config
 from ..core import plan as plans
+from ..core.commands import Settled, Start
 from ..core.events import Submitted
 from ..core.machine import Machine
 from ..core.record import FINAL
@@ -40,6 +41,7 @@ from ..handles import Notice, notices
 from ..journal import Journal, Reader, Writer
 from ..limits import Gate as CallGate
 from ..line import line_ref
+from ..outlook import outlook
 from ..planfile import dump, loads
 from ..record_codec import decode
 from ..recovery import tidy
@@ -50,6 +52,7 @@ from ..submission import (
     Ended,
     Mode,
     Receipt,
+    Refactor,
     Settings,
     Submission,
     decode_ended,
@@ -145,9 +148,27 @@ class Served:
         self, text: str, form: str, settings: Settings, *, client: str, key: str = "", name: str = "plan"
     ) -> tuple[str, bool]:
         """Take a plan in; (run, whether it is new). When this returns, the journal has it. Raises BadPlan, Problem, RunHeld."""
+        return await self._take_in(partial(self._prepare, text, form, name, settings), settings, client, key)
+
+    async def refactor(self, wish: Refactor, settings: Settings, *, client: str, key: str = "") -> tuple[str, bool]:
+        """Take in one specialist's task over many files, as `submit` does a plan. Raises BadInput when there is nothing to do."""
+        return await self._take_in(partial(self._prepare_refactor, wish, settings), settings, client, key)
+
+    async def look_ahead(self, text: str, form: str) -> dict[str, Any]:
+        """What a plan would do. Raises BadPlan."""
+
+        def look() -> dict[str, Any]:
+            place = self._place()
+            return outlook(configured(_load(text, form, "plan", place), place.config), place, "plan").document()
+
+        return await trio.to_thread.run_sync(look)
+
+    async def _take_in(
+        self, prepare: Callable[[], tuple[Plan, Claims]], settings: Settings, client: str, key: str
+    ) -> tuple[str, bool]:
         self._refuse_when_draining()
         settings.check()
-        plan, claims = await trio.to_thread.run_sync(self._prepare, text, form, name, settings)
+        plan, claims = await trio.to_thread.run_sync(prepare)
         dumped = dump(plan)
         print_ = fingerprint(dumped, settings)
         submission = Submission(client, "run", dumped, settings, at=time.time())
@@ -170,7 +191,34 @@ class Served:
     def _prepare(self, text: str, form: str, name: str, settings: Settings) -> tuple[Plan, Claims]:
         """A plan from its text, checked whole as the command line does it. In a thread: it reads files."""
         place = self._place()
-        plan = configured(_load(text, form, name, place), place.config)
+        return self._judged(place, configured(_load(text, form, name, place), place.config), settings, name)
+
+    def _prepare_refactor(self, wish: Refactor, settings: Settings) -> tuple[Plan, Claims]:
+        place = self._place()
+        wish.check([one.name for one in place.specialists], known_languages())
+        made = refactors.batch(
+            place.repository,
+            wish.paths,
+            refactors.How(wish.rewrite, wish.codemod, tuple(wish.exec) if wish.exec else None, wish.goal),
+            place.specialists,
+            specialist=wish.specialist,
+            size=wish.batch,
+            passes=wish.passes,
+            containing=wish.containing,
+            exclude=wish.exclude,
+            always_exclude=place.config.exclude,
+            together=wish.together,
+            max_failures=wish.max_failures,
+            format=wish.format,
+            checks=wish.checks,
+            base=wish.base,
+            ignore_dirty=wish.ignore_dirty,
+        )
+        if not made.plan.tasks:
+            raise BadInput(f"nothing to do: none of the {len(made.files)} files can match")
+        return self._judged(place, configured(made.plan, place.config), settings, "refactor")
+
+    def _judged(self, place: Place, plan: Plan, settings: Settings, name: str) -> tuple[Plan, Claims]:
         prepared = checked(plan, place.specialists, place.repository, name)
         if not settings.allows_spending(plan):
             foretold = cost(plan, place.specialists, place.repository)
@@ -624,6 +672,29 @@ class Served:
             yield batch
             start = batch[-1].seq + 1
 
+    async def news(self, run: str, start: int, within_s: float) -> dict[str, Any]:
+        """How far a run is, as soon as something has happened behind sequence number `start` - 1, or after `within_s` seconds."""
+        live = self.live.get(run)
+        found: list[Notice] = []
+        if live is not None:
+            with trio.move_on_after(within_s):
+                await live.opened.wait()
+                if live.runtime is not None:
+                    found = await live.runtime.batch(start)
+                    if not found:
+                        await live.over.wait()
+        status = await self.status(run)
+        records = status.machine.records.values() if status.machine is not None else ()
+        return {
+            "run": run,
+            "state": status.state,
+            "seq": found[-1].seq if found else start - 1,
+            "done": sum(record.state in FINAL for record in records),
+            "total": len(records),
+            "waits": status.waits.reason if status.waits is not None else None,
+            "news": [words for notice in found if (words := _in_words(notice))],
+        }
+
     async def diff(self, run: str, *, stat: bool = False, task: str = "") -> bytes:
         """A run's result, or one task's commit, as a unified diff. Raises Problem."""
         status = await self.status(run)
@@ -673,6 +744,13 @@ def _claims(place: Place, plan: Plan, keys: Any) -> Claims:
         if not task.writes and named[task.specialist].writes:
             return (EVERYTHING,), ()  # it may write whatever its specialist's globs cover
     return tuple(writes), tuple(reads)
+
+
+def _in_words(notice: Notice) -> str:
+    item = notice.event
+    if isinstance(item, Settled):
+        return f"{item.task} {item.state}" + (f": {item.error}" if item.error else "")
+    return f"{item.instance} takes {item.task}" if isinstance(item, Start) else ""
 
 
 def _words(error: BaseException) -> str:
