@@ -477,20 +477,24 @@ def _codes(text: str) -> tuple[int, ...]:
 
 def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> int:
     run = which.get("resume") or which.get("retry") or ""
-    past = past_runs.load(place.repository, run)
-    states = {record.state for record in past.machine.records.values()}
-    if "retry" in which and past.entry.state != "running":
+    if "resume" in which and past_runs.submitted_plan(place.repository, run) is not None:  # a daemon did not get to it
+        past = None
+        states: set[str] = set()
+    else:
+        past = past_runs.load(place.repository, run)
+        states = {record.state for record in past.machine.records.values()}
+    if "retry" in which and past is not None and past.entry.state != "running":
         if states - FINAL:
             raise BadInput(f"run {run} has not ended; go on with it first: journeyman resume {run}")
         if states <= {DONE}:
             raise BadInput(f"run {run}: every task is done, there is nothing to try again")
-    if "edits" in which:
+    if "edits" in which and past is not None:
         tasks = {name: record.task for name, record in past.machine.records.items()}
         which["edits"] = edited(place, tasks, which["edits"])
     options = _options(place, flags, False, as_json)
 
     async def go() -> Outcome:
-        told = len(past.machine.history)
+        told = len(past.machine.history) if past is not None else 0
         return await execute(None, place.specialists, place.repository, options, told=told, **which)
 
     outcome = trio.run(go)

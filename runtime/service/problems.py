@@ -19,7 +19,7 @@ from ..errors import (
     RepositoryRefused,
     RunHeld,
 )
-from ..runs import ChecksRed
+from ..runs import ChecksRed, NotTogether
 
 CODES: Final[Mapping[str, tuple[int, str]]] = {
     "bad-request": (400, "The request is not as it should be"),
@@ -37,6 +37,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "repository-held": (409, "Another process works in the repository"),
     "repository-refused": (409, "The repository's state refuses it"),
     "checks-red": (409, "A check is red"),
+    "not-together": (409, "A part of what lands together is missing"),
     "wrong-state": (409, "The run is not in a state for this"),
     "too-large": (413, "The request is too large"),
     "unsupported-content-type": (415, "The content type is not one that is read here"),
@@ -77,6 +78,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem("bad-input", words, problems=list(error.problems))
     if isinstance(error, ChecksRed):
         return Problem("checks-red", words)
+    if isinstance(error, NotTogether):
+        return Problem("not-together", words)
     if isinstance(error, RunHeld):
         return Problem("repository-held", words, pid=error.pid)
     if isinstance(error, RepositoryRefused):
@@ -110,6 +113,8 @@ def back(told: Mapping[str, Any]) -> JourneymanError:
         return BadInput(told.get("problems") or detail)
     if code == "checks-red":
         return ChecksRed(detail)
+    if code == "not-together":
+        return NotTogether(detail)
     if code == "repository-held":
         return RunHeld(detail, int(told.get("pid", 0)))
     if code in ("repository-refused", "wrong-state"):

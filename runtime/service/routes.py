@@ -508,7 +508,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "POST", _RUN + "/land", Api.land, "Bring its result onto the branch that is checked out", body=Landing,
-        problems=("bad-input", *_GONE, *_REFUSES, "checks-red"),
+        problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
     ),
 )  # fmt: skip
 _PAGE: Final = Endpoint("GET", "/", Api.page, "The page", content="text/html")
