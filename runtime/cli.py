@@ -225,7 +225,8 @@ def _finish(
     sys.stdout.buffer.flush()
     summary(place.repository, report, outcome, tasks=not by_file)
     if states:
-        say(", ".join(f"{number} {name}" for name, number in counts.items()))
+        total, *rest = (f"{number} {name}" for name, number in counts.items())
+        say(", ".join([total if counts["files"] != 1 else "1 file", *rest]))
     apart = failed_files(report)  # in tasks that are not told of above
     _tell_some(
         {path: one for path, one in states.items() if one.state == "failed" and (by_file or path in apart)}, flags
@@ -643,8 +644,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         words = take_exec(words)
         as_json = "--json" in words  # it may have been a word of --exec's
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]  # a terminal without these characters gets others
         code = cli.main(words, prog_name="journeyman", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else EXIT_OK)
+    except SystemExit as ended:  # of click's, with 1 when nobody reads any more: `journeyman show r1 | head`
+        sys.exit(EXIT_OK if ended.code == 1 else ended.code)
     except click.exceptions.Abort:
         sys.exit(EXIT_INTERRUPTED)
     except KeyboardInterrupt:

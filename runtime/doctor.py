@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -20,7 +21,6 @@ from .git import Repository, git_version
 from .journal import Lock, Reader
 from .worktrees import cache_folder, pool_folder
 
-_PACKAGES = ("trio", "attrs", "msgspec", "anthropic", "aiolimiter", "pygit2", "libcst", "ast-grep-py", "click", "rich")
 _INSTANCE_MIB = 400  # a worker with LibCST loaded and a worktree's tools, generously
 
 
@@ -55,7 +55,7 @@ def examine(path: Path) -> list[Finding]:
     )
     found.append(_journal(repository.common_dir / "journeyman" / "journal.db"))
     pool = pool_folder(repository)
-    count = len(list(pool.iterdir())) if pool.is_dir() else 0
+    count = sum(one.is_dir() for one in pool.iterdir()) if pool.is_dir() else 0
     found.append(Finding("worktrees", True, f"{count} leased worktrees kept in {pool}; `journeyman gc` removes them"))
     return found
 
@@ -75,12 +75,20 @@ def _git() -> Finding:
 
 
 def _packages() -> list[Finding]:
+    """What the installed distribution says it needs; nothing is known of a copy that is only on the path."""
+    try:
+        needed = importlib.metadata.requires("journeyman") or []
+    except importlib.metadata.PackageNotFoundError:
+        return [Finding("packages", True, "this copy is not installed; what it needs is in its pyproject.toml")]
     found = []
-    for name in _PACKAGES:
+    for words in needed:
+        name = re.split(r"[\s<>=!~;\[(]", words, maxsplit=1)[0]
+        if "extra ==" in words:
+            continue
         try:
             found.append(Finding(name, True, importlib.metadata.version(name)))
         except importlib.metadata.PackageNotFoundError:
-            found.append(Finding(name, False, f"missing; install it with: pip install {name}"))
+            found.append(Finding(name, False, f"missing; install it with: pip install '{words}'"))
     return found
 
 

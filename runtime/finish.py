@@ -20,6 +20,7 @@ from .core.events import Checked, Dropped, Event
 from .core.machine import Machine
 from .core.record import DONE
 from .core.task import Plan
+from .errors import RepositoryRefused
 from .report import CheckResult
 
 _FORMATTING: Final = "Format the changed files"
@@ -68,8 +69,12 @@ class Finish:
         )
 
     async def _checks_at(self, commands: Sequence[str], commit: str) -> list[CheckResult]:
-        async with self.attempts.pool.lease(commit) as lease:
-            return await run_checks(commands, lease.folder)
+        """What the commands say of a commit; where no worktree can be had for them (its `setup` fails), that is what is red."""
+        try:
+            async with self.attempts.pool.lease(commit) as lease:
+                return await run_checks(commands, lease.folder)
+        except RepositoryRefused as error:
+            return [CheckResult("a worktree for the checks", False, 0.0, None, str(error))]
 
     async def _format(self, commands: Sequence[str]) -> CheckResult | None:
         """Run the commands over the changed files; the result of the one that failed, told like a red check."""

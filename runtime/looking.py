@@ -21,7 +21,7 @@ from . import refactor as refactors
 from . import runs as past_runs
 from . import trace, transcript
 from .core.task import Task
-from .errors import BadInput, RunHeld
+from .errors import BadInput, JourneymanError, RunHeld
 from .execution import EXIT_BAD_INPUT, EXIT_OK, document
 from .git import Repository
 from .outlook import outlook
@@ -152,6 +152,8 @@ def _show_task(past: past_runs.Past, report: RunReport, task: str, as_json: bool
         kind = item.pop("type")
         item.pop("task", None)
         item.pop("tasks", None)
+        if isinstance(item.get("changeset"), dict):
+            item["changeset"] = ", ".join(change["path"] for change in item["changeset"].get("changes", ()))
         told = "  ".join(f"{name}={value}" for name, value in item.items())
         click.echo(f"{at:9.3f}  {kind:<12} {told}"[:400])
     for words in transcript.lines(past.repository, past.entry.run, task):
@@ -270,11 +272,25 @@ def gc(repo: str, as_json: bool, everything: bool, dry_run: bool) -> int:
     return EXIT_OK
 
 
+def _configuration(repo: str) -> list[doctors.Finding]:
+    """Whether the configuration and the specialists it names can be used; nothing where there is no repository."""
+    try:
+        Repository.open(repo)
+    except JourneymanError:  # told as a finding of its own
+        return []
+    try:
+        place = Place.open(repo)
+    except BadInput as error:
+        return [doctors.Finding("configuration", False, one) for one in error.problems]
+    names = ", ".join(one.name for one in place.specialists)
+    return [doctors.Finding("configuration", True, f"{place.config.source or 'none'}; specialists: {names}")]
+
+
 @click.command()
 @common
 def doctor(repo: str, as_json: bool) -> int:
     """What is missing here, and how many instances suit this machine."""
-    findings = doctors.examine(Path(repo))
+    findings = [*doctors.examine(Path(repo)), *_configuration(repo)]
     advice = doctors.advise()
     ok = all(one.ok for one in findings)
     if as_json:

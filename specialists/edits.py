@@ -324,6 +324,19 @@ def _checked(name: str, module: Any, attribute: str) -> Any:
     return found
 
 
+def arguments_problem(found: Any, arguments: Mapping[str, Any]) -> str | None:
+    """Why a codemod cannot be called with these arguments, as far as its signature tells, or None."""
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):  # something built in
+        return None
+    try:
+        signature.bind(*((None,) if inspect.isclass(found) else ("", b"")), **arguments)
+    except TypeError as error:
+        return f"args: {error}"
+    return None
+
+
 @lru_cache(maxsize=1)
 def shipped_codemods() -> tuple[str, ...]:
     """The names of LibCST's own commands."""

@@ -148,9 +148,9 @@ def codemod_problem(root: str) -> Any:
 
     def problem(codemod: Codemod) -> str | None:
         try:
-            edits.find_codemod(codemod.name, root)
+            found = edits.find_codemod(codemod.name, root)
         except BadInput as error:
             return str(error)
-        return None
+        return edits.arguments_problem(found, codemod.args)
 
     return problem

@@ -546,3 +546,35 @@ def test_show_tells_a_tasks_story_and_writes_a_trace(repo: Repo, tmp_path: Path)
     assert journeyman("show", run, "--trace", str(tmp_path / "t.json"), cwd=repo.path).code == 0
     events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
     assert sum(event["ph"] == "X" for event in events) == 5
+
+
+def test_doctor_tells_of_a_configuration_that_cannot_be_used(repo: Repo) -> None:
+    """Every mistake of journeyman.toml is a finding, and so is a handler that is not there; exit 2."""
+    repo.commit({**SOURCES, "journeyman.toml": '[specialists.docs]\nhandler = "no.py:work"\n'})
+    done = journeyman("doctor", "--json", cwd=repo.path)
+    assert done.code == 2
+    (found,) = [one for one in done.json["findings"] if not one["ok"]]
+    assert found["what"] == "configuration"
+    assert "there is no file no.py" in found["says"]
+
+
+def test_arguments_a_codemod_does_not_take_are_refused_before_anything_runs(repo: Repo) -> None:
+    """By its signature, for a function of the user's and for a LibCST command."""
+    repo.commit({**SOURCES, "mod.py": "def up(path, data, *, word='x'):\n    return data.upper()\n"})
+    for name in ("mod.py:up", "convert_format_to_fstring.ConvertFormatStringCommand"):
+        done = journeyman("refactor", "--codemod", name, "--arg", "nosuch=1", "src/**", cwd=repo.path)
+        assert done.code == 2
+        assert "'nosuch'" in done.err
+    assert repo.git("for-each-ref", "refs/journeyman") == ""
+
+
+def test_a_terminal_that_lacks_a_character_gets_another(repo: Repo) -> None:
+    """The timeline in a Latin-1 terminal; and a reader that goes away early is no failure."""
+    repo.commit(SOURCES)
+    journeyman("refactor", *REWRITE, "src/m1.py", "-q", cwd=repo.path)
+    words = [sys.executable, "-m", "runtime", "show", "r1"]
+    done = subprocess.run(
+        words, cwd=repo.path, env=os.environ | {"PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"service-1" in done.stdout
