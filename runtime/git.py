@@ -259,8 +259,8 @@ class Repository:
     def move_ref(self, name: str, new: str, old: str | None, why: str = "") -> None:
         """Compare and swap, durably, what the ref names included. Raises RepositoryRefused when the ref is not at `old` (None: when
         it exists), or somebody holds its lock."""
-        self.flush()
         try:
+            self.flush()
             self._with_lock(name, lambda: self._swap(name, new, old, why))
         except (KeyError, ValueError, OSError, pygit2.GitError) as error:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error

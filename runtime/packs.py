@@ -53,6 +53,9 @@ class Packs:
     run: str = ""
     written: int = 0  # packs, so far
     _new: dict[bytes, tuple[int, bytes]] = attrs.field(factory=dict)  # {raw id: (kind, bytes)}; not on the disk yet
+    _there: set[bytes] = attrs.field(
+        factory=set
+    )  # raw ids of what is in packs that we keep: it need not be written again
     _tiers: list[list[Path]] = attrs.field(factory=list)  # our packs without their suffix: [the smallest, ...]
     _keep: tuple[str, Path] | None = None  # (run, a `.keep` of it that is on the disk)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -60,7 +63,8 @@ class Packs:
     def write(self, kind: int, data: bytes) -> bytes:
         """Take in an object; returns its raw id. It is on the disk after the next `flush`."""
         oid = object_id(kind, data)
-        self._new.setdefault(oid, (kind, data))
+        if oid not in self._there:
+            self._new.setdefault(oid, (kind, data))
         return oid
 
     def read(self, oid: bytes) -> tuple[int, bytes] | None:
@@ -76,6 +80,7 @@ class Packs:
                 return False
             for share in _shares(new):
                 self._note(0, self._install(share))
+            self._there.update(new)
             for oid in new:
                 del self._new[oid]
             return self._roll_up()
@@ -91,6 +96,7 @@ class Packs:
                 if keep.read_bytes() == f"{_KEEP}{run}\n".encode():
                     keep.unlink()
             self._tiers.clear()
+            self._there.clear()
 
     def clean(self) -> None:
         """Remove what a process that was killed while it wrote left half done."""
@@ -157,6 +163,10 @@ class Packs:
             digest.update(raw)
             body.append(raw)
         body.append(digest.digest())
+        base = self.folder / f"pack-{digest.hexdigest()}"
+        if self._is_kept_for_others(base.with_suffix(".keep")):
+            # The very same objects: with one more they are a pack of their own, which goes when this run's packs go.
+            return self._install([*pieces, _piece(object_id(BLOB, self._words), BLOB, self._words)])
         try:
             failpoints.hit("pack.write.before")
             self._write_keep(made[0])
@@ -164,9 +174,9 @@ class Packs:
             _write(made[2], _index(pieces, offsets, digest.digest()))
             failpoints.hit("pack.write.after")
             failpoints.hit("pack.rename.before")
-            base = self.folder / f"pack-{digest.hexdigest()}"
             for place, suffix in zip(made, (".keep", ".pack", ".idx"), strict=True):
                 os.rename(place, base.with_suffix(suffix))
+                place.unlink(missing_ok=True)  # a rename to another name of the same file does nothing
         except BaseException:
             for place in made:
                 place.unlink(missing_ok=True)
@@ -177,15 +187,25 @@ class Packs:
         self._keep = (self.run, base.with_suffix(".keep"))
         return base
 
+    @property
+    def _words(self) -> bytes:
+        """What the `.keep` files of this run say."""
+        return f"{_KEEP}{self.run}\n".encode()
+
+    def _is_kept_for_others(self, keep: Path) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return keep.read_bytes() != self._words
+        return False
+
     def _write_keep(self, place: Path) -> None:
         """A link to one that is on the disk already spares a flush; where there are no links, another file."""
         if self._keep is None or self._keep[0] != self.run or not self._keep[1].exists():
-            _write(place, [f"{_KEEP}{self.run}\n".encode()])
+            _write(place, [self._words])
             return
         try:
             os.link(self._keep[1], place)
         except OSError:
-            _write(place, [f"{_KEEP}{self.run}\n".encode()])
+            _write(place, [self._words])
 
 
 def _alive(pid: int) -> bool:
@@ -219,19 +239,25 @@ def _shares(new: Mapping[bytes, tuple[int, bytes]]) -> Iterator[list[Piece]]:
     share: list[Piece] = []
     size = 0
     for oid, (kind, data) in new.items():
-        head = [(kind << 4) | (len(data) & 15)]
-        rest = len(data) >> 4
-        while rest:
-            head[-1] |= 128
-            head.append(rest & 127)
-            rest >>= 7
-        raw = bytes(head) + zlib.compress(data, _LEVEL)
-        if share and size + len(raw) > _LARGEST:
+        piece = _piece(oid, kind, data)
+        if share and size + len(piece[2]) > _LARGEST:
             yield share
             share, size = [], 0
-        share.append((oid, zlib.crc32(raw), raw))
-        size += len(raw)
+        share.append(piece)
+        size += len(piece[2])
     yield share
+
+
+def _piece(oid: bytes, kind: int, data: bytes) -> Piece:
+    """An object as it is in a pack: its kind and size in seven bits a byte, the last one first, and its bytes compressed."""
+    head = [(kind << 4) | (len(data) & 15)]
+    rest = len(data) >> 4
+    while rest:
+        head[-1] |= 128
+        head.append(rest & 127)
+        rest >>= 7
+    raw = bytes(head) + zlib.compress(data, _LEVEL)
+    return oid, zlib.crc32(raw), raw
 
 
 def _index(pieces: list[Piece], offsets: list[int], pack: bytes) -> list[bytes]:

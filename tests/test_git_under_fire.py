@@ -163,6 +163,23 @@ def test_many_small_packs_become_few(repo: Repo, monkeypatch: pytest.MonkeyPatch
     _clean(repo)
 
 
+def test_the_same_objects_again_are_the_same_pack(repo: Repo) -> None:
+    """Objects that a run has written need no second pack; another run may write the very same ones, and each keeps them for itself."""
+    base = repo.commit(FILES)
+    for run in ("r1", "r2"):
+        found = Repository.open(repo.path)
+        Line(found, run, base)
+        for _ in range(2):
+            found.write_blob(b"the same\n")
+            found.flush()
+        assert found.packs.written == 1
+        Line(found, run, base)
+    assert {run: len(kept) for run, kept in found.packs.kept().items()} == {"r1": 1, "r2": 1}
+    found.packs.release("r2")
+    assert list(found.packs.kept()) == ["r1"]
+    _clean(repo)
+
+
 def test_a_pack_half_written_is_cleaned_away_by_the_next_run(repo: Repo) -> None:
     """What a kill inside a flush leaves is no pack to git, and is removed; a pack of somebody else's is not touched."""
     repo.commit(FILES)
