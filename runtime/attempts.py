@@ -62,12 +62,13 @@ class Attempts:
         self.pool.setup = plan.setup
         self.pool.setup_timeout_s = plan.setup_timeout_s
 
-    async def begin(self, run: str, base: str, *, alone: bool = True) -> None:
+    async def begin(self, run: str, base: str, *, alone: bool = True) -> Line:
         """Make the run's line, or find it as an earlier process left it. `alone`: no other run of this process is in the
         repository, so what looks left over is."""
         if alone:
             await trio.to_thread.run_sync(tidy, self.repository)
         self.line = await trio.to_thread.run_sync(Line, self.repository, run, base)
+        return self.line
 
     # --- an attempt --------------------------------------------------------------------------------------------
 

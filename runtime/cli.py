@@ -608,7 +608,7 @@ def completion(shell: str, repo: str, as_json: bool) -> int:
 
 for command in (looking.plan, looking.runs, looking.show, looking.diff, looking.land, looking.cancel):
     cli.add_command(command)
-for command in (looking.checkpoint, looking.gc, looking.doctor):
+for command in (looking.checkpoint, looking.undo, looking.redo, looking.gc, looking.doctor):
     cli.add_command(command)
 for command in (serving.serve, serving.submit, serving.watch, serving.mcp):
     cli.add_command(command)

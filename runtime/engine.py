@@ -38,7 +38,6 @@ from .core.events import (
     Finished,
     InstanceDied,
     Keys,
-    Landed,
     Merged,
     Opened,
     Resumed,
@@ -55,7 +54,9 @@ from .errors import BadInput, Bug, ClaimViolation, GiveUp
 from .finish import Finish
 from .handles import Events, Notice, Ticket, notices
 from .journal import Journal
+from .landing import Landing, land
 from .record_codec import decode, encode
+from .recovery import settle
 from .report import RunReport, build
 from .workspace import Brief
 
@@ -244,8 +245,7 @@ class Runtime:
         prepared = preparation.prepare(plan, self.specialists, repository, self._estimator, self._open_tasks(), known)
         await self._open_run(prepared.base, plan)
         group = self._submit(prepared.tasks, prepared, "isolate", None)
-        if self._journal is not None:
-            await self._journal.durable()
+        await self._durable()
         return Ticket(task.id, partial(self._settled, group, task.id), self._post)
 
     async def resume(self, run: str) -> RunReport:
@@ -286,13 +286,10 @@ class Runtime:
         line = self.line
         if line is None:
             raise BadInput("there is nothing to land: the runtime has no repository, or nothing has run")
-        commits: tuple[str, ...] = await trio.to_thread.run_sync(
-            lambda: line.land(message, keep_commits=keep_commits, parts=parts)
-        )
-        self._post(Landed(commits, self._attempts.repository.head_branch() or "" if self._attempts else ""))
-        if self._journal is not None:
-            await self._journal.durable()
-        return commits
+        make = partial(line.landing, message, keep_commits=keep_commits, parts=parts)
+        landing: Landing = await trio.to_thread.run_sync(make)
+        await land(landing, "land", line.tip, self._record)
+        return landing.commits
 
     async def _go_on(self, plan: Plan) -> RunReport:
         await self._until_rest()
@@ -307,8 +304,7 @@ class Runtime:
         self._learn()
         if self._repo is not None:
             self._close_run(report.state)
-        if self._journal is not None:
-            await self._journal.durable()
+        await self._durable()
         return report
 
     def report(self, group: str | None = None) -> RunReport:
@@ -434,7 +430,9 @@ class Runtime:
             raise BadInput(f"run {run} was made with specialists that are not defined now: {', '.join(missing)}")
         plan = preparation.rules_back(self.machine.opened)
         if self._attempts is not None:
-            await self._attempts.begin(run, self.machine.opened.base, alone=self._given is None)
+            line = await self._attempts.begin(run, self.machine.opened.base, alone=self._given is None)
+            for event in await trio.to_thread.run_sync(lambda: list(settle(line, self.machine.undo))):
+                self._post(event)
         self._configure(plan)
         self._allow(record.task for record in self.machine.records.values())
         for name, record in self.machine.records.items():
@@ -652,7 +650,7 @@ class Runtime:
         talk = self._conversation(start) if task.specialist in self._talkers and not task.way else None
         if self._attempts is not None:
             if task.way not in _NO_EFFECT:
-                await self._durable_start()
+                await self._durable()
             perform = self._attempts.perform
             value, changeset = await perform(task, start, results, handler, self._ask, self._say, talk)
         else:
@@ -708,8 +706,12 @@ class Runtime:
         self._post(Submitted(records[task].group, (wish,), keys=keys, estimates=estimates, asked_by=task))
         return name
 
-    async def _durable_start(self) -> None:
-        """With a repository an attempt has effects outside the process: the event that led to it is durable first."""
+    async def _record(self, event: Event) -> None:
+        self._post(event)
+        await self._durable()
+
+    async def _durable(self) -> None:
+        """Before an effect outside the process: the events that led to it are on the disk."""
         if self._journal is not None:
             await self._journal.durable()
 
@@ -738,8 +740,7 @@ class Runtime:
             self._line_wake = trio.Event()
             while self._line_jobs:
                 jobs, self._line_jobs = self._line_jobs, []
-                if self._journal is not None:
-                    await self._journal.durable()
+                await self._durable()
                 with trio.CancelScope(shield=True):  # a batch is short, and half of one would have to be found again
                     await self._merge([job for job in jobs if isinstance(job, cmd.Merge)])
                     for job in jobs:

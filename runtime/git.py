@@ -251,6 +251,10 @@ class Repository:
         except KeyError:
             return None
 
+    def is_ref_name(self, name: str) -> bool:
+        """Whether git takes this for the full name of a ref."""
+        return bool(pygit2.reference_is_valid_name(name))
+
     def refs(self, prefix: str) -> dict[str, str]:
         """{ref: commit id} of all refs whose names begin like this."""
         listed = self.run("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).decode()
@@ -615,6 +619,11 @@ class Repository:
         """Whether the user's work tree shows which files may be executed."""
         config = self.objects.config
         return "core.filemode" not in config or config.get_bool("core.filemode")
+
+    def is_ancestor(self, commit: str, name: str) -> bool:
+        """Whether a commit is, or is behind, the one that a ref points at."""
+        at = self.ref(name)
+        return at is not None and (at == commit or self.objects.descendant_of(at, commit))
 
     def diff_text(
         self, old: str, new: str, paths: Sequence[str] = (), *, color: bool = False, stat: bool = False

@@ -13,10 +13,12 @@ from urllib.parse import quote, unquote
 
 import attrs
 
-from .checkout import Checkout, branch_to_land_on
+from .checkout import branch_to_land_on
 from .core.changes import Change, Changeset
-from .errors import RepositoryRefused
+from .errors import BadInput, RepositoryRefused
+from .failpoints import hit
 from .git import OURS, Entry, Repository
+from .landing import Landing, onto, refuse_overwriting
 
 REFS = OURS
 _LONGEST = 150  # letters of a task's id in a ref
@@ -40,6 +42,21 @@ class Answer:
 
     commit: str | None = None
     error: str = ""
+
+
+@attrs.frozen
+class Inverse:
+    """What takes tasks' changes out again: the commit (None when there is nothing to take), or {path: who changed it since}."""
+
+    tasks: tuple[str, ...]
+    commit: str | None = None
+    entangled: Mapping[str, str] = attrs.field(factory=dict)
+
+    @property
+    def refusal(self) -> str:
+        """Why it cannot be, with all of what is entangled."""
+        told = "; ".join(f"{path} was changed after it by {who}" for path, who in self.entangled.items())
+        return f"{', '.join(f'`{task}`' for task in self.tasks)} cannot be taken back: {told}"
 
 
 @attrs.frozen
@@ -109,7 +126,9 @@ class Line:
         self._by_task: dict[str, Commit] = {}  # {task: its commit that counts}; absent = not on the line
         tip = repository.ref(self.ref)
         if tip is None:
+            hit("line.create.before")
             repository.move_ref(self.ref, base, None)
+            hit("line.create.after")
             tip = base
         self.tip = tip
         for commit in self.commits():
@@ -121,10 +140,10 @@ class Line:
         if commit.task:
             self._by_task[commit.task] = commit
 
-    def commits(self) -> list[Commit]:
-        """All commits of the line, oldest first."""
+    def commits(self, tip: str = "") -> list[Commit]:
+        """All commits of the line, oldest first; those up to `tip`, when it is given."""
         found = []
-        for commit in self.repository.first_parents(self.tip, self.base):
+        for commit in self.repository.first_parents(tip or self.tip, self.base):
             text = self.repository.commit_parts(commit)[2]
             told = _told(text)
             subject = text.split("\n", 1)[0]
@@ -194,43 +213,87 @@ class Line:
 
     def _move(self, tip: str) -> None:
         if tip != self.tip:
+            hit("line.move.before")
             self.repository.move_ref(self.ref, tip, self.tip)
+            hit("line.move.after")
             self.tip = tip
 
     # --- off the line ------------------------------------------------------------------------------------------
 
     def revert(self, tasks: Collection[str], why: str = "") -> Answer:
         """Take tasks' changes out again by their inverse, as one commit; refuses with what is entangled."""
-        undo: dict[str, Change] = {}
-        tree = self.tree
-        there = [task for task in tasks if task in self._by_task]
-        for commit in reversed([one for one in self.commits() if one.task in there]):
-            if self._by_task[commit.task].id != commit.id:
-                continue
-            parent = self.repository.commit_parts(commit.id)[1][0]
-            old, new = self.repository.tree_of(parent), self.repository.tree_of(commit.id)
-            for change in self.repository.differences(old, new):
-                entry = self._as_it_is(undo, tree, change.path)
-                if entry != _entry(change):
-                    return Answer(error=f"`{commit.task}` cannot be taken back: {change.path} was changed after it")
-                before = self.repository.lookup(old, change.path)
-                mode, oid = (before[0], before[1].hex()) if before is not None else (None, None)
-                undo[change.path] = Change(change.path, mode, oid, change.oid)
-        if not there:
-            return Answer()
-        blocked = self.repository.in_the_way(tree, tuple(undo.values()))
-        if blocked:
-            return Answer(
-                error=f"{', '.join(sorted(there))} cannot be taken back: {blocked} came after it and is in the way"
-            )
-        subject = f"Take back {', '.join(sorted(there))}" + (f"\n\n{why}" if why else "")
-        commit_id = self.add(undo.values(), subject, reverts=sorted(there))
-        for task in there:
-            self._by_task.pop(task, None)
-        return Answer(commit_id)
+        inverse = self.inverse(tasks, why)
+        if inverse.entangled:
+            return Answer(error=inverse.refusal)
+        if inverse.commit is not None:
+            self._move(inverse.commit)
+            self._note(Commit(inverse.commit, "", 0, inverse.tasks, ""))
+        return Answer(inverse.commit)
 
-    def _as_it_is(self, undo: Mapping[str, Change], tree: str, path: str) -> Entry | None:
-        return _entry(undo[path]) if path in undo else self.repository.lookup(tree, path)
+    def inverse(self, tasks: Collection[str], why: str = "") -> Inverse:
+        """The commit that takes tasks' changes out again, behind the tip but not yet on the line. Where others changed a file after
+        them, the contents are merged; what cannot be is told by path."""
+        repository = self.repository
+        there = tuple(sorted(task for task in tasks if task in self._by_task))
+        commits = self.commits()
+        own = {self._by_task[task].id for task in there}
+        tree = self.tree
+        entangled: dict[str, str] = {}
+        for commit in reversed([one for one in commits if one.id in own]):
+            old, new = self._trees_of(commit.id)
+            back = repository.differences(new, old)
+            blocked = repository.in_the_way(tree, back)
+            if blocked:
+                entangled[blocked] = self._who_changed(blocked, commits, commit, own)
+            elif all(repository.lookup(tree, one.path) == repository.lookup(new, one.path) for one in back):
+                tree = repository.apply(tree, back)
+            else:
+                merged, conflicts = repository.merge_trees(new, tree, old)
+                entangled |= {path: self._who_changed(path, commits, commit, own) for path in conflicts}
+                tree = merged or tree
+        if entangled or tree == self.tree:
+            return Inverse(there, None, entangled)
+        subject = f"Take back {', '.join(there)}" + (f"\n\n{why}" if why else "")
+        return Inverse(there, repository.commit(tree, [self.tip], message(subject, self.run, reverts=there)))
+
+    def _trees_of(self, commit: str) -> tuple[str, str]:
+        """(its parent's tree, its own)."""
+        parent = self.repository.commit_parts(commit)[1][0]
+        return self.repository.tree_of(parent), self.repository.tree_of(commit)
+
+    def _who_changed(self, path: str, commits: Sequence[Commit], since: Commit, but: Collection[str]) -> str:
+        behind = commits[commits.index(since) + 1 :]
+        found = [one for one in behind if one.id not in but and self._touches(one.id, path)]
+        return (
+            ", ".join(dict.fromkeys(f"`{one.task}`" if one.task else one.subject for one in found)) or "something else"
+        )
+
+    def _touches(self, commit: str, path: str) -> bool:
+        old, new = self._trees_of(commit)
+        return self.repository.lookup(old, path) != self.repository.lookup(new, path)
+
+    # --- along the line ----------------------------------------------------------------------------------------
+
+    def tasks_at(self, tip: str) -> dict[str, str]:
+        """{task: its commit} of the changes that are in a commit of this line."""
+        found: dict[str, str] = {}
+        for commit in self.commits(tip):
+            for task in commit.reverts:
+                found.pop(task, None)
+            if commit.task:
+                found[commit.task] = commit.id
+        return found
+
+    def keep_undone(self) -> None:
+        """Before the tip is left: it stays reachable, from a ref of its own."""
+        self._keep("undone", self.tip)
+
+    def step(self, after: str) -> None:
+        """Go to another checkpoint."""
+        self._move(after)
+        self._by_task.clear()
+        for commit in self.commits():
+            self._note(commit)
 
     def changes(self) -> tuple[Change, ...]:
         """What the line changes against its base."""
@@ -241,11 +304,17 @@ class Line:
         return self.repository.diff_text(self.base, self.tip, color=color, stat=stat)
 
     def checkpoint(self, name: str) -> str:
-        """Keep the tip under a ref of its own; returns the ref."""
+        """Keep the tip under a ref of its own; returns the ref. Raises BadInput for a name that is taken or cannot be."""
         ref = f"{REFS}{self.run}/checkpoints/{name}"
+        if not self.repository.is_ref_name(ref):
+            raise BadInput(f"checkpoint {name!r}: git takes no such name")
         before = self.repository.ref(ref)
-        if before != self.tip:
-            self.repository.move_ref(ref, self.tip, before)
+        if before is None:
+            hit("line.checkpoint.before")
+            self.repository.move_ref(ref, self.tip, None)
+            hit("line.checkpoint.after")
+        elif before != self.tip:
+            raise BadInput(f"checkpoint {name!r} is there already, at {before}; choose another name")
         return ref
 
     def keep(self, task: str, attempt: int, changeset: Changeset, why: str) -> str | None:
@@ -259,46 +328,41 @@ class Line:
         self.repository.move_ref(ref, self.repository.commit(tree, [changeset.base], text), self.repository.ref(ref))
         return ref
 
+    def checkpoints(self) -> dict[str, str]:
+        """{name: commit} of those that were made on demand."""
+        prefix = f"{REFS}{self.run}/checkpoints/"
+        return {ref.removeprefix(prefix): commit for ref, commit in self.repository.refs(prefix).items()}
+
     # --- landing -----------------------------------------------------------------------------------------------
 
-    def land(
+    def landing(
         self,
         subject: str,
         *,
         keep_commits: bool = False,
         parts: Callable[[str], str] | None = None,
-    ) -> tuple[str, ...]:
-        """Bring the result onto the branch that is checked out; returns the commits, the last one its new tip.
+    ) -> Landing:
+        """How the result comes onto the branch that is checked out; nothing but objects is written yet.
 
         One squashed commit; with `keep_commits` the line's own; with `parts` one for each value of `parts(path)`. Raises
-        RepositoryRefused, with nothing changed, when HEAD is detached, something is under way, the branch moved in a way that
-        conflicts, or uncommitted work would be overwritten.
+        RepositoryRefused when HEAD is detached, something is under way, the branch moved in a way that conflicts, or
+        uncommitted work would be overwritten.
         """
         repository = self.repository
         if self.tip == self.base:
             raise RepositoryRefused(f"run {self.run} changed nothing; there is nothing to land")
-        branch_to_land_on(repository)
-        with Checkout.locked(repository) as checkout:
-            branch, head = branch_to_land_on(
-                repository
-            )  # again: from here on nobody changes it by a checkout or a commit
-            old = repository.tree_of(head)
-            new = self._onto(head)
-            changes = repository.differences(old, new)
-            if not changes:
-                landed = self._landed_in(head)
-                if landed:
-                    return landed
-                raise RepositoryRefused(f"{branch} already has everything that run {self.run} changed")
-            done = checkout.refuse_overwriting(changes)
-            commits = self._landing_commits(head, new, changes, subject, keep_commits, parts)
-            checkout.switch(old, new, changes, done)
-            try:
-                repository.move_ref(branch, commits[-1], head, f"journeyman: land {self.run}")
-            except RepositoryRefused:
-                checkout.switch(new, old, changes)
-                raise
-        return tuple(commits)
+        branch, head = branch_to_land_on(repository)
+        new = onto(repository, head, repository.tree_of(self.base), self.tree, self.run)
+        changes = repository.differences(repository.tree_of(head), new)
+        if not changes:
+            landed = self._landed_in(head)
+            if landed:
+                return Landing(repository, self.run, branch, head, landed)
+            raise RepositoryRefused(f"{branch} already has everything that run {self.run} changed")
+        refuse_overwriting(repository, changes)
+        commits = self._landing_commits(head, new, changes, subject, keep_commits, parts)
+        repository.flush()
+        return Landing(repository, self.run, branch, head, tuple(commits))
 
     def _landed_in(self, head: str) -> tuple[str, ...]:
         """The commits of a landing that was made and then not recorded, because we died in between."""
@@ -309,16 +373,32 @@ class Line:
                 found.append(commit)
         return tuple(found)
 
-    def _onto(self, head: str) -> str:
-        if head == self.base:
-            return self.tree
+    def bringing(self, old: str, new: str, subject: str) -> Landing | None:
+        """How the change from tree `old` to tree `new` comes onto the branch that is checked out, as one commit; None when the branch
+        has it already. Raises RepositoryRefused as `landing` does."""
+        found = self.brought(old, new)
+        if found is None:
+            return None
+        branch, head, tree = found
+        commit = self.repository.commit(tree, [head], message(subject, self.run))
+        self.repository.flush()
+        return Landing(self.repository, self.run, branch, head, (commit,))
+
+    def brought(self, old: str, new: str) -> tuple[str, str, str] | None:
+        """(branch, its commit, the tree it would get) of `bringing`; writes nothing."""
         repository = self.repository
-        merged, conflicts = repository.merge_trees(repository.tree_of(self.base), repository.tree_of(head), self.tree)
-        if merged is None:
-            raise RepositoryRefused(
-                f"the branch has moved since run {self.run} began, and these paths conflict: {', '.join(conflicts)}"
-            )
-        return merged
+        branch, head = branch_to_land_on(repository)
+        tree = onto(repository, head, old, new, self.run)
+        changes = repository.differences(repository.tree_of(head), tree)
+        refuse_overwriting(repository, changes)
+        return (branch, head, tree) if changes else None
+
+    def _keep(self, what: str, commit: str) -> None:
+        ref = f"{REFS}{self.run}/{what}/{commit}"
+        if self.repository.ref(ref) is None:
+            hit("line.keep.before")
+            self.repository.move_ref(ref, commit, None)
+            hit("line.keep.after")
 
     def _landing_commits(
         self,

@@ -9,6 +9,7 @@ import datetime
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -18,11 +19,11 @@ import trio
 
 from . import doctor as doctors
 from . import refactor as refactors
+from . import rewind, trace, transcript
 from . import runs as past_runs
-from . import trace, transcript
 from .core.task import Task
 from .errors import BadInput, JourneymanError, RunHeld
-from .execution import EXIT_BAD_INPUT, EXIT_OK, document
+from .execution import EXIT_BAD_INPUT, EXIT_OK, EXIT_RED, document
 from .git import Repository
 from .outlook import outlook
 from .progress import clock, money
@@ -244,14 +245,58 @@ def cancel(run_name: str, repo: str, as_json: bool, socket_path: str) -> int:
 @common
 @click.option("--name", default="", help="What to call it (default: the number of commits).")
 def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
-    """Keep the line as it is now under a ref of its own."""
-    line = past_runs.load(Repository.open(repo), run_name).line()
-    ref = line.checkpoint(name or str(len(line.commits())))
+    """Keep the line as it is now, to undo to it: every task's commit is a checkpoint, this one has a name."""
+    ref, commit = rewind.checkpoint(Repository.open(repo), run_name, name)
     if as_json:
-        put({"run": run_name, "ref": ref, "commit": line.tip})
+        put({"run": run_name, "ref": ref, "commit": commit})
     else:
-        say(f"{ref} is {line.tip}")
+        say(f"{ref} is {commit}")
     return EXIT_OK
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("task", required=False)
+@common
+@click.option("--all", "everything", is_flag=True, help="Everything, back to where the run began.")
+@click.option(
+    "--to", metavar="CHECKPOINT", default="", help="Back to a checkpoint's name, a task's commit, or a commit."
+)
+def undo(run_name: str, task: str | None, repo: str, as_json: bool, everything: bool, to: str) -> int:
+    """Take a run's last step back; with TASK, only that task's change and what was built on it.
+
+    A run that has landed is taken off the branch first, by a reverting commit. `redo` brings back what `undo` took.
+    """
+    if task is not None and (everything or to):
+        raise BadInput("TASK does not go with --all or --to")
+    repository = Repository.open(repo)
+    if task is not None:
+        return _told_rewound(trio.run(rewind.take_back, repository, run_name, task), as_json)
+    return _told_rewound(trio.run(partial(rewind.undo, repository, run_name, everything=everything, to=to)), as_json)
+
+
+@click.command()
+@click.argument("run_name", metavar="RUN")
+@common
+@click.option("--all", "everything", is_flag=True, help="Everything that was undone.")
+def redo(run_name: str, repo: str, as_json: bool, everything: bool) -> int:
+    """Bring back what the last undo took."""
+    return _told_rewound(
+        trio.run(partial(rewind.redo, Repository.open(repo), run_name, everything=everything)), as_json
+    )
+
+
+def _told_rewound(made: rewind.Rewound, as_json: bool) -> int:
+    if as_json:
+        put({**attrs.asdict(made), "ok": not made.red})
+    else:
+        for what, names in (("taken back", made.off), ("brought again", made.on), ("check RED", made.red)):
+            for name in names:
+                say(f"{what}: {name}")
+        for commit in made.landed:
+            say(f"on the branch as {commit}")
+        say(f"run {made.run} is {made.state}, its line at {made.commit}")
+    return EXIT_RED if made.red else EXIT_OK
 
 
 @click.command()

@@ -1,11 +1,18 @@
-"""What a process of ours that died left half done in a repository, and is provably ours: taken away before work goes on.
+"""What a process of ours that died left half done in a repository, and is provably ours: taken away or brought to its end before work
+goes on.
 
 Only for the holder of the journal's lock: nobody else of ours works in the repository then. What might be the user's is not touched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from .core.events import Event, Landed
+from .core.undo import Undo
 from .git import Repository
+from .landing import Landing
+from .line import Line
 from .worktrees import let_go
 
 
@@ -14,3 +21,16 @@ def tidy(repository: Repository) -> None:
     repository.remove_left_locks()
     repository.packs.clean()
     let_go(repository)
+
+
+def settle(line: Line, undo: Undo) -> Iterator[Event]:
+    """Perform what was recorded and may not have been performed: a step of the line, a landing; the events that follow from it.
+    Raises RepositoryRefused when a landing cannot be brought to its end because its files were edited since."""
+    step = undo.stepped
+    if step is not None and line.tip == step.before:
+        line.step(step.after)
+    begun = undo.landing
+    if begun is not None:
+        landing = Landing(line.repository, line.run, begun.branch, begun.head, begun.commits)
+        if landing.finish():
+            yield Landed(begun.commits, begun.branch, begun.what, begun.tip)

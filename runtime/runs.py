@@ -9,23 +9,26 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Collection
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 
 import attrs
 import trio
 
-from .core.events import CancelRequested, Closed, Event, Landed, Resumed, Submitted
+from .core.events import CancelRequested, Closed, Event, Resumed, Submitted
 from .core.machine import Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan
 from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
+from .landing import land as perform
 from .line import REFS, Line, runs_with_refs
 from .planfile import loads
 from .record_codec import decode, encode
+from .recovery import settle, tidy
 from .report import RunReport, build, failed_files
 from .submission import QUEUED, decode_submission
 from .worktrees import collect
@@ -130,17 +133,45 @@ def submitted_plan(repository: Repository, run: str) -> Plan | None:
     return loads(json.dumps(plan), "json", run) if plan else None
 
 
-async def _append(past: Past, event: Event, opener: Opener) -> None:
-    """Record an event of a run that is not running now."""
-    journal = opener()
-    try:
-        journal.reopen(past.entry.run)
-        past.last_s += 0.001
-        past.machine.handle(event, past.last_s)
-        journal.append(encode(past.last_s, event))
+@attrs.define
+class Held(Past):
+    """A run that is held for a change: this process has the journal's lock, and what a dead one left half done is at its end."""
+
+    line_now: Line
+    journal: Journal
+
+    async def record(self, event: Event) -> None:
+        """Make an event durable, and take it in."""
+        self.last_s += 0.001
+        self.machine.handle(event, self.last_s)
+        self.journal.append(encode(self.last_s, event))
         if isinstance(event, Closed):
-            journal.close_run(event.state)
-        await journal.durable()
+            self.journal.close_run(event.state)
+        await self.journal.durable()
+
+
+@asynccontextmanager
+async def held(
+    repository: Repository, run: str, *, ended: bool = True, opener: Opener | None = None
+) -> AsyncIterator[Held]:
+    """Hold a run for a change. Raises BadInput when there is none, RunHeld when another process is at work, RepositoryRefused when
+    (`ended`) it has not come to its end."""
+    find(repository, run)
+    journal = opener() if opener is not None else Journal(journal_path(repository))
+    try:
+        past = load(repository, run)
+        if ended and any(record.state not in FINAL for record in past.machine.records.values()):
+            raise RepositoryRefused(
+                f"run {run} has not ended; go on with it (journeyman resume {run}) or cancel it first"
+            )
+        line = past.line()
+        journal.reopen(run)
+        one = Held(repository, past.entry, past.machine, past.last_s, line, journal)
+        if opener is None:  # nobody else of ours is in the repository: what looks left over is
+            await trio.to_thread.run_sync(tidy, repository)
+        for event in await trio.to_thread.run_sync(lambda: list(settle(line, past.machine.undo))):
+            await one.record(event)
+        yield one
     finally:
         journal.close()
 
@@ -155,11 +186,32 @@ async def land(
     opener: Opener | None = None,
 ) -> tuple[str, ...]:
     """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused."""
-    past = load(repository, run)
-    if past.entry.state == "running":
-        raise RepositoryRefused(f"run {run} is still running")
-    if past.machine.landed:
-        raise RepositoryRefused(f"run {run} has landed already, as {past.machine.landed[-1].commits[-1]}")
+    begun = load(repository, run).machine.undo.landing
+    async with held(repository, run, ended=False, opener=opener) as past:
+        landed = past.machine.landed
+        if landed and begun is not None and past.machine.undo.landing is None:
+            return landed[-1].commits  # a landing that was killed, and is at its end now
+        line, carried = past.line_now, past.machine.undo.carried
+        if landed and carried in ("", line.tip):
+            raise RepositoryRefused(f"run {run} has landed already, as {landed[-1].commits[-1]}")
+        may_land(past)
+        subject = message or landing_message(past.machine)
+        if landed:  # the line has changed since: what has is brought too
+            trees = [repository.tree_of(commit) for commit in (carried, line.tip)]
+            landing = await trio.to_thread.run_sync(line.bringing, trees[0], trees[1], subject)
+            if landing is None:
+                raise RepositoryRefused(f"the branch already has everything that run {run} changed")
+        else:
+            make = partial(line.landing, subject, keep_commits=keep_commits, parts=parts)
+            landing = await trio.to_thread.run_sync(make)
+        await perform(landing, "change" if landed else "land", line.tip, past.record)
+        repository.packs.release(run)
+        return landing.commits
+
+
+def may_land(past: Past) -> None:
+    """Raises ChecksRed, or NotTogether, when the result may not be landed as it is."""
+    run = past.entry.run
     red = [one["command"] for one in past.machine.checked.results if not one["ok"]] if past.machine.checked else []
     if red:
         raise ChecksRed(f"run {run} is not landed: the check is red: {'; '.join(red)}")
@@ -167,13 +219,6 @@ async def land(
     if missing:
         listed = ", ".join(missing[:10]) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
         raise NotTogether(f"run {run} lands all of it or nothing (--together), and these are not done: {listed}")
-    line = past.line()
-    subject = message or landing_message(past.machine)
-    commits = await trio.to_thread.run_sync(lambda: line.land(subject, keep_commits=keep_commits, parts=parts))
-    repository.packs.release(run)
-    opener = opener or (lambda: Journal(journal_path(repository)))
-    await _append(past, Landed(commits, repository.head_branch() or ""), opener)
-    return commits
 
 
 class ChecksRed(RepositoryRefused):
@@ -235,9 +280,10 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
     past = load(repository, run)
     if all(record.state in FINAL for record in past.machine.records.values()):
         return past.entry.state
-    await _append(past, Resumed(crashed=True), opener)
-    await _append(past, CancelRequested("", "cancelled by `journeyman cancel`"), opener)
-    await _append(past, Closed("cancelled"), opener)
+    async with held(repository, run, ended=False, opener=opener) as past:
+        await past.record(Resumed(crashed=True))
+        await past.record(CancelRequested("", "cancelled by `journeyman cancel`"))
+        await past.record(Closed("cancelled"))
     return "cancelled"
 
 

@@ -224,10 +224,10 @@ class Lease:
 
     def _at_commit(self, commit: str) -> None:
         """Note the commit that files and index are at now."""
-        head = self._admin / "HEAD"
-        if head.is_symlink():
-            head.unlink()
-        head.write_text(f"{commit}\n")
+        fresh = self._admin / "HEAD.new"  # whole or not at all: `git fsck` looks at it too
+        fresh.unlink(missing_ok=True)
+        fresh.write_text(f"{commit}\n")
+        fresh.replace(self._admin / "HEAD")
         self.base = commit
         self._index = _stat(os.lstat(self._admin / "index"))
 
@@ -711,6 +711,8 @@ def let_go(repository: Repository) -> None:
             fd = pool._seize(record.name)
             if fd is not None:
                 (record / "locked").unlink(missing_ok=True)
+                if record.is_dir() and not _is_whole(record):
+                    pool._remove(pool.folder / record.name, record)
                 os.close(fd)
 
 

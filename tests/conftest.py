@@ -6,10 +6,12 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio.testing
+
+from runtime.line import Line
 
 if TYPE_CHECKING:
     from daemon_process import DaemonProcess
@@ -47,6 +49,13 @@ class Repo:
         return subprocess.run(
             ["git", "show", f"{revision}:{path}"], cwd=self.path, capture_output=True, check=True
         ).stdout
+
+
+def land(line: Line, subject: str, **how: Any) -> tuple[str, ...]:
+    """Bring a line onto the branch, as the runtime does with a record in between."""
+    landing = line.landing(subject, **how)
+    landing.perform()
+    return landing.commits
 
 
 @pytest.fixture(autouse=True)

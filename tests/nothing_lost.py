@@ -152,7 +152,6 @@ def leftovers(repo: Path, cache: Path) -> Iterator[str]:
             "line",
             "checkpoints",
             "undone",
-            "landed",
             "attempts",
         ):
             yield f"a temporary ref is left: {ref}"

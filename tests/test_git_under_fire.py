@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from conftest import Repo
+from conftest import Repo, land
 
 from runtime import Runtime, Specialist, Task, packs
 from runtime.checkout import branch_to_land_on
@@ -265,13 +265,13 @@ def test_a_lock_of_somebody_elses_is_waited_for_and_never_removed(repo: Repo) ->
     lock = repo.path / ".git/refs/heads/main.lock"
     lock.write_bytes(b"")
     with pytest.raises(RepositoryRefused, match=r"main\.lock"):
-        line.land("Land")
+        land(line, "Land")
     assert lock.exists()
     assert repo.git("rev-parse", "main") == base
     assert repo.git("status", "--porcelain") == ""
     timer = threading.Timer(0.3, lock.unlink)
     timer.start()
-    (landed,) = line.land("Land")
+    (landed,) = land(line, "Land")
     timer.join()
     assert repo.git("rev-parse", "main") == landed
     index = repo.path / ".git/index.lock"
@@ -279,7 +279,7 @@ def test_a_lock_of_somebody_elses_is_waited_for_and_never_removed(repo: Repo) ->
     again.merge([_job(found, landed, "t", {"b": b"1"})])
     index.write_bytes(b"")
     with pytest.raises(RepositoryRefused, match=r"index\.lock"):
-        again.land("Land")
+        land(again, "Land")
     assert index.exists()
     assert repo.git("rev-parse", "main") == landed
 
@@ -341,11 +341,11 @@ from runtime.line import Line
 found = Repository.open(sys.argv[1])
 line = Line(found, "r1", sys.argv[2])
 if sys.argv[3] == "ref":
-    Repository.move_ref = lambda *rest: os.kill(os.getpid(), signal.SIGKILL)
+    Repository.move_ref = lambda self, name, *rest: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[3] == "recorded":
-    line.land("Land")
+    line.landing("Land").perform()
     os.kill(os.getpid(), signal.SIGKILL)
-line.land("Land")
+line.landing("Land").perform()
 """
 
 
@@ -367,7 +367,7 @@ def test_a_landing_that_is_killed_goes_on(repo: Repo, tmp_path: Path, where: str
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     assert (repo.path / ".git/index.lock").exists() == (where != "recorded")
-    (commit, *rest) = Line(Repository.open(repo.path), "r1", line.base).land("Land")
+    (commit, *rest) = land(Line(Repository.open(repo.path), "r1", line.base), "Land")
     assert not rest
     assert repo.git("rev-parse", "main") == commit
     assert repo.git("rev-parse", "main^") == line.base
@@ -392,19 +392,19 @@ def test_a_landing_that_git_gives_up_on_changes_nothing(repo: Repo) -> None:
     repo.git("config", "filter.bad.smudge", "false")
     before = _state(repo)
     with pytest.raises(RepositoryRefused, match=r"pkg3/m3\.txt"):
-        line.land("Land")
+        land(line, "Land")
     assert _state(repo) == before
     assert not (repo.path / "a").exists()
     _clean(repo)
     repo.git("config", "filter.bad.smudge", "cat")
-    line.land("Land")
+    land(line, "Land")
     assert repo.git("status", "--porcelain").splitlines() == [" M mine.txt"]
 
 
 def test_a_landing_is_in_the_reflog(repo: Repo) -> None:
     """`git reset --keep @{1}` takes a landing back, as it does any other commit."""
     line = _landable(repo)
-    line.land("Land")
+    land(line, "Land")
     assert "journeyman: land r1" in repo.git("reflog", "-1", "main")
     repo.git("reset", "-q", "--keep", "@{1}")
     assert repo.git("rev-parse", "HEAD") == line.base
@@ -422,7 +422,7 @@ def test_the_users_git_waits_while_a_landing_writes(repo: Repo, tmp_path: Path) 
     repo.commit({".gitattributes": "pkg9/* filter=user\n"})
     line = _landable(repo)
     repo.write({"mine.txt": "my work\n"})
-    (commit,) = line.land("Land")
+    (commit,) = land(line, "Land")
     assert "index.lock" in (tmp_path / "said").read_text()
     assert repo.git("rev-parse", "main") == commit
     assert repo.git("status", "--porcelain").splitlines() == [" M mine.txt"]
@@ -448,7 +448,7 @@ def test_what_the_user_is_in_the_middle_of_refuses_a_landing(repo: Repo, doing: 
     with pytest.raises(RepositoryRefused, match=words):
         branch_to_land_on(line.repository)
     with pytest.raises(RepositoryRefused, match=words):
-        line.land("Land")
+        land(line, "Land")
     assert _state(repo) == before
 
 
@@ -505,9 +505,9 @@ def test_the_user_works_on_meanwhile(repo: Repo) -> None:
     repo.git("commit", "-q", "--amend", "-m", "amended")
     repo.write({"pkg0/m0.txt": "edited\n"})
     with pytest.raises(RepositoryRefused, match=r"uncommitted work.*pkg0/m0\.txt"):
-        line.land("Land")
+        land(line, "Land")
     repo.git("checkout", "-q", "pkg0/m0.txt")
-    (commit,) = line.land("Land")
+    (commit,) = land(line, "Land")
     assert repo.git("log", "-1", "--format=%s", f"{commit}^") == "amended"
     assert (repo.path / "mine.txt").read_text() == "committed\n"
     assert (repo.path / "pkg0/m0.txt").read_text() == "changed\n"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Repo
+from conftest import Repo, land
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -260,7 +260,7 @@ def test_landing_is_one_commit_and_leaves_other_work_alone(repo: Repo) -> None:
     _, line, base = _landable(repo)
     repo.write({"other.txt": "mine\n", "staged.txt": "s"})
     repo.git("add", "staged.txt")
-    (commit,) = line.land("Land it")
+    (commit,) = land(line, "Land it")
     assert repo.git("rev-parse", "main") == commit
     assert repo.git("rev-parse", "main^") == base
     assert (repo.path / "text.txt").read_bytes() == b"A\n"
@@ -271,12 +271,12 @@ def test_landing_is_one_commit_and_leaves_other_work_alone(repo: Repo) -> None:
 def test_landing_keeps_commits_or_cuts_them(repo: Repo) -> None:
     """`keep_commits` lands the line's own commits; `parts` lands one for each part, adding up to the same tree."""
     _, line, base = _landable(repo)
-    commits = line.land("x", keep_commits=True)
+    commits = land(line, "x", keep_commits=True)
     assert list(commits) == repo.git("rev-list", "--reverse", f"{base}..main").splitlines()
     assert len(commits) == 2
     tree = repo.git("rev-parse", "main^{tree}")
     repo.git("reset", "-q", "--hard", base)
-    commits = line.land("Cut", parts=lambda path: path.split("/")[0] if "/" in path else ".")
+    commits = land(line, "Cut", parts=lambda path: path.split("/")[0] if "/" in path else ".")
     assert len(commits) == 2
     assert repo.git("rev-parse", "main^{tree}") == tree
 
@@ -285,13 +285,13 @@ def test_landing_on_a_branch_that_moved(repo: Repo) -> None:
     """A branch that moved elsewhere is merged with; one that changed the same lines is refused with the paths."""
     _, line, _ = _landable(repo)
     moved = repo.commit({"other.txt": "theirs\n"}, "moved")
-    (commit,) = line.land("Land")
+    (commit,) = land(line, "Land")
     assert repo.git("rev-parse", f"{commit}^") == moved
     assert (repo.path / "other.txt").read_text() == "theirs\n"
     repo.git("reset", "-q", "--hard", "HEAD~2")
     repo.commit({"text.txt": "conflict\n"}, "conflict")
     with pytest.raises(RepositoryRefused, match=r"conflict: text\.txt"):
-        line.land("Land")
+        land(line, "Land")
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_landing_is_refused(repo: Repo, prepare: Any, words: str) -> None:
     prepare(repo)
     before = (repo.git("rev-parse", "main"), repo.git("status", "--porcelain"))
     with pytest.raises(RepositoryRefused, match=words):
-        line.land("Land")
+        land(line, "Land")
     assert (repo.git("rev-parse", "main"), repo.git("status", "--porcelain")) == before
 
 
@@ -390,7 +390,7 @@ async def test_a_file_becomes_a_folder_and_a_folder_a_file(repo: Repo, kind: str
     assert line.tree == found.tree_of(base)
     again = Line(found, "r2", base)
     again.merge([Job("t", 1, changeset, "Swap")])
-    again.land("Land", parts=lambda path: path)
+    land(again, "Land", parts=lambda path: path)
     assert repo.git("rev-parse", "HEAD^{tree}") == repo.git("rev-parse", f"{tip}^{{tree}}")
     assert repo.git("status", "--porcelain") == ""
     assert sorted(_tree_on_disk(repo.path)) == [b"else", b"file/now/inside", b"folder"]
@@ -464,7 +464,7 @@ async def test_awkward_names_and_kinds_survive_every_step(repo: Repo) -> None:
     assert "empty" not in changeset.paths
     assert line.merge([Job("t", 1, changeset, "x")])[0].error == ""
     assert repo.show(line.tip, "x.crlf") == b"b\n"
-    line.land("Land")
+    land(line, "Land")
     assert repo.git("status", "--porcelain") == ""
     assert _tree_on_disk(repo.path) == expected
     assert not repo.git("diff", "--name-only", line.tip, "HEAD")
@@ -646,7 +646,7 @@ async def test_an_attempt_sees_all_of_a_sparse_checkout(repo: Repo) -> None:
             ["git", "status", "--porcelain"], cwd=lease.folder, capture_output=True, check=True, text=True
         ).stdout.splitlines() == [" M in/a", " M out/b", "?? out/new"]
         line.merge([Job("t", 1, lease.changeset(), "x")])
-    line.land("Land")
+    land(line, "Land")
     assert repo.git("status", "--porcelain") == ""
     assert (repo.path / "in/a").read_text() == "A\n"
     assert not (repo.path / "out").exists()
@@ -669,7 +669,7 @@ def test_landing_writes_what_a_checkout_would(repo: Repo, tmp_path: Path, autocr
     line = Line(found, "r1", base)
     changed = dict.fromkeys(files, b"one\ntwo\nthree\n") | {"new.dos": b"n\n", "new.loud": b"n\n", "new": b"n\n"}
     line.merge([_job(found, base, "t", changed)])
-    line.land("Land")
+    land(line, "Land")
     assert repo.git("status", "--porcelain") == ""
     theirs = tmp_path / "theirs"
     repo.git("worktree", "add", "-q", "--detach", str(theirs), "HEAD")
@@ -704,7 +704,7 @@ async def test_files_kept_elsewhere_stay_pointers_until_they_land(repo: Repo, tm
         lease.write("new.big", "more\n")
         line.merge([Job("t", 1, lease.changeset(), "x")])
     assert repo.show(line.tip, "new.big").strip().isdigit()
-    line.land("Land")
+    land(line, "Land")
     assert (repo.path / "new.big").read_text() == "more\n"
     assert repo.git("status", "--porcelain") == ""
 
@@ -725,6 +725,6 @@ def test_landing_never_removes_untracked_files_of_another_kind(repo: Repo, put: 
     line.merge([_job(found, base, "a", {"deep/new.py": b"N\n", "folder/file": b"F\n"})])
     repo.write({put: "mine"})
     with pytest.raises(RepositoryRefused, match=f"uncommitted work.*{named}"):
-        line.land("Land")
+        land(line, "Land")
     assert (repo.path / put).read_text() == "mine"
     assert repo.git("rev-parse", "HEAD") == base

@@ -17,6 +17,8 @@ FailureKind = Literal["transient", "permanent", "timeout", "claims", "cancelled"
 """`conflict` is the line's: the changeset did not fit the tip. All others are the attempt's; `paused` costs it nothing: a budget or a
 quota is spent, and the task waits for a resume."""
 
+LandingKind = Literal["land", "undo", "change"]
+
 StealPolicy = Literal["front", "back", "half", "never"]
 
 
@@ -256,11 +258,37 @@ class Dropped(Event, tag="dropped"):
     commit: str | None = None
 
 
+class LandingBegun(Event, tag="landing"):
+    """The user's branch is about to go from `head` to the last of the commits: recorded before anything of the user's is touched, so
+    that whoever comes after a crash can bring it to its end. Without commits: it was refused, and nothing was touched. `what` and
+    `tip` are as in `Landed`."""
+
+    branch: str
+    head: str
+    commits: tuple[str, ...]
+    what: LandingKind = "land"
+    tip: str = ""
+
+
 class Landed(Event, tag="landed"):
-    """The run's result is on the user's branch."""
+    """The user's branch has been moved. `what`: "land" brought the result of the line's `tip` onto it; "undo" took that off again
+    by a reverting commit; "change" brought one step of undo or redo onto it, so that it has the result of `tip` now."""
 
     commits: tuple[str, ...]
     branch: str = ""
+    what: LandingKind = "land"
+    tip: str = ""
+
+
+class Stepped(Event, tag="stepped"):
+    """The line goes from one checkpoint (commit `before`) to another (`after`): recorded before its ref moves. `off` are the tasks
+    whose changes are no longer on it, `on` those that are again, with their commits."""
+
+    how: Literal["undo", "redo"]
+    before: str
+    after: str
+    off: tuple[str, ...] = ()
+    on: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Closed(Event, tag="closed"):
@@ -288,6 +316,8 @@ AnyEvent = (
     | Tick
     | Checked
     | Dropped
+    | LandingBegun
     | Landed
+    | Stepped
     | Closed
 )

@@ -36,12 +36,14 @@ from .events import (
     InstanceDied,
     Keys,
     Landed,
+    LandingBegun,
     Merged,
     Opened,
     Resumed,
     Retried,
     RolledBack,
     Spent,
+    Stepped,
     Submitted,
     Tick,
     Told,
@@ -49,6 +51,7 @@ from .events import (
 from .ownership import Registry
 from .record import Record
 from .retry import RETRIED, delay_s
+from .undo import Undo
 
 CRASHES_ALLOWED = 3
 """A task that was running each time when the process died this often in a row, with no attempt's end in between, is not started
@@ -89,6 +92,7 @@ class Machine:
         self.checked: Checked | None = None
         self.dropped: list[Dropped] = []
         self.landed: list[Landed] = []
+        self.undo = Undo()
         self.closed = ""
         self.submitted = 0  # tasks ever
         self.stale = 0  # results of attempts that were no longer wanted
@@ -115,7 +119,9 @@ class Machine:
             Tick: self._on_tick,
             Checked: self._on_checked,
             Dropped: self._on_dropped,
+            LandingBegun: self.undo.on_landing,
             Landed: self._on_landed,
+            Stepped: self._on_stepped,
             Closed: self._on_closed,
         }
 
@@ -338,6 +344,7 @@ class Machine:
         self.merging -= 1
         record.changeset = None
         record.commit = event.commit
+        self.undo.grew()
         if record.cancelling:
             self._roll_back_merged(record)
         else:
@@ -579,6 +586,7 @@ class Machine:
             self._out.append(Concluded(group.name))
 
     def _on_rolled_back(self, event: RolledBack) -> None:
+        self.undo.grew()
         for task in event.tasks:
             record = self.records[task]
             if record.state != st.ROLLING:
@@ -738,10 +746,11 @@ class Machine:
     # --- facts about the result --------------------------------------------------------------------------------
 
     def _on_checked(self, event: Checked) -> None:
-        self.checked = event
+        self.checked = self.undo.checks[event.commit] = event
 
     def _on_dropped(self, event: Dropped) -> None:
         self.dropped.append(event)
+        self.undo.grew()
         for task in event.tasks:
             record = self.records[task]
             record.state = st.FAILED if task == event.culprit else st.CANCELLED
@@ -751,7 +760,14 @@ class Machine:
             record.commit = None
 
     def _on_landed(self, event: Landed) -> None:
-        self.landed.append(event)
+        self.undo.on_landed(event)
+        if event.what == "undo":
+            self.landed.clear()
+        else:
+            self.landed.append(event)
+
+    def _on_stepped(self, event: Stepped) -> None:
+        self.checked = self.undo.on_stepped(event, self.records)
 
     def _on_closed(self, event: Closed) -> None:
         self.closed = event.state

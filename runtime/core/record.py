@@ -42,7 +42,7 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
     DONE: frozenset({ROLLING, CANCELLED}),
     FAILED: frozenset({WAITING, CLAIMING, READY}),  # only by `Retried`
     SKIPPED: frozenset({WAITING, CLAIMING, READY}),
-    CANCELLED: frozenset({WAITING, CLAIMING, READY}),
+    CANCELLED: frozenset({WAITING, CLAIMING, READY, DONE}),  # done again by redo
 }
 
 
