@@ -26,7 +26,7 @@ from .attempts import Attempts
 from .budget import Budget
 from .conversation import Conversation
 from .core import commands as cmd
-from .core.estimate import Estimator, Seen
+from .core.estimate import Estimator
 from .core.events import (
     Asked,
     CancelRequested,
@@ -70,7 +70,6 @@ _LEARNT = 500  # tasks
 _NOT_WISHED: Mapping[str, Any] = MappingProxyType(  # of an owner's task, what a wish for its path does not inherit
     {"payload": None, "check": (), "estimate_s": None, "rewrite": None, "codemod": None, "exec": None}
 )
-_ESTIMATES = "estimates"  # the key of the learned estimates in the journal's memory
 
 
 class Runtime:
@@ -164,6 +163,7 @@ class Runtime:
                 self._finish = Finish(self._attempts)
                 if self._journal_path is None:
                     self._journal_path = self._attempts.repository.common_dir / "journeyman" / "journal.db"
+            self._estimator = preparation.learned(self._journal_path)  # before a plan is prepared
             self._epoch = trio.current_time()
             self._nursery = await self._stack.enter_async_context(self._own_nursery())
         except BaseException:
@@ -205,7 +205,7 @@ class Runtime:
                 self._close_run(self.report().state)
             if self._estimator.seen:
                 await self._journal.durable()
-                self._journal.remember(_ESTIMATES, msgspec.msgpack.encode(self._estimator.seen))
+                self._journal.remember(preparation.ESTIMATES, msgspec.msgpack.encode(self._estimator.seen))
             if self._attempts is not None and self._all_final():
                 self._attempts.repository.packs.release(self.run_id)
         finally:
@@ -400,9 +400,6 @@ class Runtime:
         self._journal = self._given or Journal(self._journal_path)
         if self._attempts is not None:
             self._journal.prepare = self._attempts.repository.flush
-        kept = self._journal.recall(_ESTIMATES)
-        if kept is not None:
-            self._estimator = Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))
 
     async def _rebuild(self, run: str) -> Plan:
         """The machine as it was when the run's last record was written; returns the plan's rules."""

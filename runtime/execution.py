@@ -28,7 +28,6 @@ from specialists.command import SIZE_CAP_BYTES
 from . import preparation
 from .checkout import branch_to_land_on
 from .checks import words_of
-from .core.estimate import Estimator
 from .core.events import Finished, Spent
 from .core.plan import Problem, called
 from .core.record import BACKOFF, CLAIMING, READY, WAITING
@@ -113,7 +112,7 @@ def checked(
             plan,
             named,
             repository,
-            Estimator(),
+            preparation.learned(journal_path(repository)),
             languages=known_languages(),
             codemod_problem=codemod_problem(str(repository.work_tree)),
             origin=origin,

@@ -7,6 +7,8 @@ told at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,13 +16,15 @@ import msgspec
 
 from . import claims
 from .core import plan as plans
-from .core.estimate import MODEL_WAY, Estimator
+from .core.estimate import MODEL_WAY, Estimator, Seen
 from .core.events import Keys, Opened, Order
 from .core.record import Record
 from .core.task import Codemod, Plan, Specialist, Task
 from .errors import BadInput, BadPlan
 from .git import Entry, Repository
+from .journal import Reader
 
+ESTIMATES = "estimates"  # the key of what was learned in the journal's memory
 _MOST_INSTANCES = 1000
 _RULES = (
     "name",
@@ -76,6 +80,15 @@ def checked_specialists(specialists: Iterable[Specialist], max_instances: int) -
     if problems:
         raise BadInput(dict.fromkeys(problems))
     return found
+
+
+def learned(journal: Path | None) -> Estimator:
+    """What the runs of a journal have taught of how long tasks take; nothing without one. Raises JournalDamaged, JournalForeign."""
+    if journal is None or not journal.exists() or not journal.stat().st_size:
+        return Estimator()
+    with closing(Reader(journal)) as reader:
+        kept = reader.recall(ESTIMATES)
+    return Estimator() if kept is None else Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))
 
 
 def prepare(

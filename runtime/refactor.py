@@ -25,6 +25,12 @@ from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .report import RunReport
 
+_WEIGHT: Final = {
+    "unchanged": 0,
+    "skipped": 1,
+    "changed": 2,
+    "failed": 3,
+}  # which state counts of a file of several tasks
 _AUTO_BATCH_FILES: Final = 200  # the most files of a task whose program takes many at once
 
 
@@ -246,7 +252,8 @@ def of_tasks(
                 outcome = FileOutcome(state, ended.error or ended.state)
             if outcome.state == "changed" and ended.state != "done":
                 outcome = FileOutcome("failed", ended.error or ended.state)
-            found[path] = outcome
+            if path not in found or _WEIGHT[outcome.state] > _WEIGHT[found[path].state]:
+                found[path] = outcome
     return found
 
 

@@ -578,3 +578,15 @@ def test_a_terminal_that_lacks_a_character_gets_another(repo: Repo) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert b"service-1" in done.stdout
+
+
+def test_a_file_of_several_tasks_has_one_state(repo: Repo, tmp_path: Path) -> None:
+    """Changed by one task and left alone by the next, it is changed."""
+    repo.commit(SOURCES)
+    (tmp_path / "plan.toml").write_text(PLAN)
+    report = tmp_path / "report.jsonl"
+    done = journeyman("run", str(tmp_path / "plan.toml"), "--report", str(report), "--json", cwd=repo.path)
+    assert done.json["files"]["changed"] == 1
+    rows = {row["path"]: row["state"] for row in map(json.loads, report.read_text().splitlines())}
+    assert rows["src/m1.py"] == "changed"
+    assert sum(done.json["files"].values()) == 2 * len(rows)

@@ -355,3 +355,17 @@ def test_aio_from_a_running_loop() -> None:
 
     asyncio.run(main())
     assert cancelled == ["stuck"]
+
+
+async def test_what_tasks_took_is_known_to_the_next_run(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Without estimates the second run expects of a specialist's tasks what they took in the first, and begins with the longest."""
+
+    async def handler(brief: Any, workspace: Any) -> None:
+        await trio.sleep(20 if brief.task.specialist == "slow" else 2)
+
+    crew = [Specialist("quick", handler), Specialist("slow", handler)]
+    tasks = [Task("a", "quick"), Task("b", "slow")]
+    for expected in ((1.0, 1.0), (2.0, 20.0)):
+        async with Runtime(crew, journal=tmp_path / "j.db") as rt:
+            await rt.run(Plan(tasks))
+            assert tuple(rt.machine.records[name].estimate_s for name in "ab") == pytest.approx(expected)
