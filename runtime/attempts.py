@@ -147,12 +147,12 @@ class Attempts:
         self, conversation: Conversation, task: Task, start: Start, specialist: Specialist, ask: Ask
     ) -> Conversation:
         async def claim(path: str) -> None:
-            if claims.covers(task.writes, path) or self.registry.covers(task.id, path):
+            if self.registry.covers(task.id, path):
                 return
             holders = self._held_by_others(task, path)
-            if holders or not self._may_grow(task, specialist, path):
+            if holders or not (claims.covers(task.writes, path) or self._may_grow(task, specialist, path)):
                 raise ClaimViolation(task.id, [path], holders)
-            await ask(start, path)
+            await ask(start, path)  # also for a new file that a glob covers: another task may name it
 
         async def request(path: str) -> None:
             if not self.registry.covers(task.id, path):

@@ -132,6 +132,8 @@ class Overlay:
         """The mode of what a write would replace. Raises what a disk would where a file is in the way of a folder, or a folder
         of a file, and ClaimViolation outside the claims."""
         self._gate(path)
+        if path.endswith("/"):
+            raise IsADirectoryError(path)
         if self._file_above(path) is not None:
             raise NotADirectoryError(self._file_above(path))
         before = self.mode(path)

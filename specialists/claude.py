@@ -557,8 +557,8 @@ class _Request:
                     self.received += (
                         len(event.delta.to_json()) if event.delta.type != "text_delta" else len(event.delta.text)
                     )
-            message = await stream.get_final_message()
-            if message.stop_reason is None:
+            message = await stream.get_final_message() if self.begun else None
+            if message is None or message.stop_reason is None:
                 raise _cut_off()
             return message, headers
         raise _Stall

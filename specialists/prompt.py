@@ -81,9 +81,8 @@ def opening(brief: Brief, conversation: Conversation) -> list[dict[str, Any]]:
     if brief.results:
         parts.append("# What the tasks before yours came to\n\n" + _results(brief.results))
     if conversation.previous_error:
-        parts.append(
-            f"# An earlier attempt failed\n\n{conversation.previous_error[:_RESULT_LIMIT]}\n\nIts changes are gone."
-        )
+        why = conversation.previous_error[:_RESULT_LIMIT]
+        parts.append(f"# This is attempt {brief.attempt}: the one before failed\n\n{why}\n\nIts changes are gone.")
     return [{"type": "text", "text": "\n\n".join(parts)}]
 
 

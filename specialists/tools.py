@@ -21,6 +21,7 @@ from runtime.core.changes import MODE_LINK, MODE_SUBMODULE
 from runtime.errors import ClaimViolation
 from runtime.workspace import Brief, Workspace
 
+_NO_SEARCH: Final = "fatal: "  # how git begins when it cannot search; a hit begins with its path and a line's number
 READ_LIMIT_BYTES: Final = 256 * 1024
 RESULTS_LIMIT: Final = 200
 OUTPUT_LIMIT: Final = 12_000  # characters of a check's output that a model is shown
@@ -231,7 +232,10 @@ class Desk:
         return "\n".join(found[:RESULTS_LIMIT]) + more if found else "no matches"
 
     async def _grep(self, asked: Grep) -> str:
-        found = await self.conversation.search(self.workspace, asked.pattern, asked.path.strip("/"))
+        under = asked.path.strip("/")
+        found = await self.conversation.search(self.workspace, asked.pattern, self._path(under) if under else "")
+        if found.startswith(_NO_SEARCH):
+            raise ToolError(found.removeprefix(_NO_SEARCH))
         return found or "no matches"
 
     def _text(self, path: str) -> str:
@@ -291,7 +295,7 @@ class Desk:
 
     def _path(self, given: str) -> str:
         path = given.removeprefix("./")
-        problem = problem_with(path)
+        problem = problem_with(path) or ("it names a folder" if path.endswith("/") else None)
         if problem:
             raise ToolError(f"{given}: {problem}")
         return path

@@ -19,7 +19,7 @@ import trio.testing
 from conftest import Repo
 from messages_api import Api, serve
 from messages_faults import Fault
-from messages_ledger import bought_twice
+from messages_ledger import Call, bought_twice
 from messages_model import Model, Reply, Request, Text, ToolUse
 from messages_worker import Worker
 from nothing_lost import Checkout, nothing_lost
@@ -211,6 +211,16 @@ def calls(*blocks: tuple[str, dict[str, Any]]) -> Reply:
 def said(text: str) -> Reply:
     """A reply of words."""
     return Reply([Text(text)])
+
+
+def opening_of(call: Call) -> str:
+    """The task as the model is told it."""
+    return "".join(block["text"] for block in call.body["messages"][0]["content"])
+
+
+def told(call: Call) -> list[tuple[str, bool]]:
+    """What the tools have answered by a call: text, and whether it is an error."""
+    return list(Request(call.number, call.body).results())
 
 
 def results(request: Request) -> list[tuple[str, bool]]:

@@ -470,7 +470,7 @@ class Api:
         )
         for at, event in enumerate(events[:end]):
             if at:
-                await trio.sleep(reply.pace_s)
+                await self._pause(exchange, reply)
             if isinstance(what, Silence) and at == what.at > 0:
                 await trio.sleep(what.seconds)
             await exchange.data(event.wire())
@@ -495,6 +495,15 @@ class Api:
             self.threads.keep(call.body, request.body, message | {"content": content})
             self._end(call, "done")
         await exchange.end()
+
+    async def _pause(self, exchange: _Exchange, reply: Reply) -> None:
+        """The time between two events, with pings in it."""
+        left_s = reply.pace_s
+        while reply.ping_s is not None and left_s > reply.ping_s:
+            await trio.sleep(reply.ping_s)
+            await exchange.data(Event("ping", {"type": "ping"}).wire())
+            left_s -= reply.ping_s
+        await trio.sleep(left_s)
 
     def _produce(self, call: Call, tokens: int) -> None:
         """The answer has `tokens` output tokens by now."""

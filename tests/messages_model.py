@@ -81,6 +81,7 @@ class Reply:
     `blocks`: the content; a plain string is one text block.
     `stop_reason`: None for "tool_use" when there is a tool call, else "end_turn".
     `first_s`: seconds before the first event; `pace_s`: seconds before each one after it.
+    `ping_s`: seconds between the pings that are sent while nothing else is; None for none.
     `pieces`: in how many deltas a block is streamed.
     `output_tokens`: None to count the blocks; a number where only the bill matters.
     """
@@ -89,6 +90,7 @@ class Reply:
     stop_reason: str | None = None
     first_s: float = 0.0
     pace_s: float = 0.0
+    ping_s: float | None = None
     pieces: int = 3
     output_tokens: int | None = None
 

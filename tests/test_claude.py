@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from claude_stage import stage, task
+import trio
+import trio.testing
+from claude_stage import opening_of, stage, task, tokens
 from conftest import Repo
-from messages_faults import CATALOGUE, Fault
+from messages_api import Api, count_events
+from messages_faults import CATALOGUE, Cut, Fault, Reset, Silence, StreamError
+from messages_model import Reply, ToolUse
+from messages_worker import Worker
 from trio.testing import MockClock
 
 # The SDK leaves its generators to the garbage collector when a stream ends in an error event; trio says so.
@@ -110,3 +115,103 @@ async def test_a_fault_ends_as_it_is_documented(
 
 
 PAUSES = frozenset(name for name, outcome in OUTCOMES.items() if outcome is PAUSED)
+
+
+@pytest.mark.parametrize("kind", [Reset, Cut, StreamError])
+async def test_a_stream_can_break_at_every_event(
+    kind: type[Reset | Cut | StreamError], shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stream that is reset, ends early or ends in an error after any of its events is asked for once more; its beginning is charged,
+    and nothing else is lost."""
+    events = count_events(Reply([ToolUse("edit", {})]))
+    for at in range(events + (kind is StreamError)):
+        name = f"{at}"
+        shop.commit({f"{name}.py": "x = 1\n"})
+        async with stage(shop, patient_clock, monkeypatch, faults=[Fault(2, kind(at))]) as there:
+            report = await there.run([task(name)])
+            assert (report.state, report.tasks[name].attempts) == ("done", 1), report.tasks[name].error
+            broken = [call for call in there.api.calls if call.outcome != "done"]
+            assert [call.number for call in broken] == [2]
+            spent = there.past(report.run).machine.records[name].spent
+            assert spent is not None
+            if at:  # the prompt's bill comes with the first event
+                assert spent.tokens >= tokens(there.api) - broken[0].usage.output_tokens
+            there.assert_nothing_lost(report)
+
+
+async def test_connections_that_are_refused_are_tried_again(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that cannot be reached for half a minute costs time, and no attempt."""
+
+    async def be_away(api: Api) -> None:
+        async with api.refusing():
+            await trio.sleep(30)
+            assert not api.calls
+
+    async with stage(shop, patient_clock, monkeypatch) as there, trio.open_nursery() as nursery:
+        nursery.start_soon(be_away, there.api)
+        await trio.testing.wait_all_tasks_blocked()
+        report = await there.run([task("a"), task("b")])
+        assert report.state == "done"
+        assert report.makespan_s > 25
+        assert [one.attempts for one in report.tasks.values()] == [1, 1]
+        assert len(there.api.calls) == 6
+        there.assert_nothing_lost(report)
+
+
+@pytest.mark.parametrize("name", ["500", "529", "reset-before-headers"])
+async def test_a_service_that_stays_down_fails_the_task_and_a_retry_goes_on(
+    name: str, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten tries a turn, three attempts that each go on from the last turn, then the task has failed, in the server's words."""
+    async with stage(shop, patient_clock, monkeypatch, faults=[Fault(range(2, 10_000), CATALOGUE[name])]) as there:
+        report = await there.run([task("a")])
+        assert (report.state, report.tasks["a"].attempts) == ("failed", 3)
+        assert len(there.api.calls) == 31
+        assert len([call for call in there.api.calls if call.outcome == "done"]) == 1
+        there.assert_nothing_lost(report)
+
+
+@pytest.mark.parametrize("name", ["wrong-types", "unknown-tool", "malformed-input"])
+async def test_a_model_that_only_errs_begins_anew(
+    name: str, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three malformed calls in a row are enough: the attempt ends, and the next one begins a new conversation that is told why."""
+    async with stage(shop, patient_clock, monkeypatch, faults=[Fault(range(2, 5), CATALOGUE[name])]) as there:
+        report = await there.run([task("a")])
+        assert (report.state, report.tasks["a"].attempts) == ("done", 2)
+        said = opening_of(there.api.calls[4])
+        assert len(there.api.calls[4].body["messages"]) == 1
+        assert ": the one before failed" in said
+        there.assert_nothing_lost(report)
+
+
+# --- silence ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_silent_stream_is_cancelled_asked_again_and_at_last_fails_the_attempt(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ninety seconds without a byte end a call; three such calls of one turn end the attempt; the next goes on from the last turn."""
+    async with stage(shop, patient_clock, monkeypatch, faults=[Fault(range(2, 5), Silence(300.0, 3))]) as there:
+        report = await there.run([task("a")])
+        assert (report.state, report.tasks["a"].attempts) == ("done", 2)
+        assert 270 <= report.makespan_s < 275
+        assert [call.outcome for call in there.api.calls[1:4]] == ["client left at event 3"] * 3
+        assert there.api.calls[4].digest == there.api.calls[1].digest
+        there.assert_nothing_lost(report)
+
+
+@pytest.mark.parametrize("pace", [{"pace_s": 60.0}, {"pace_s": 200.0, "ping_s": 20.0}], ids=["slow", "only pings"])
+async def test_a_slow_stream_that_lives_is_left_alone(
+    pace: dict[str, float], shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that takes minutes for an answer is not stalled while anything comes, be it only pings."""
+    worker = Worker()
+    model = lambda request: attrs.evolve(worker(request), **pace)  # noqa: E731
+    async with stage(shop, patient_clock, monkeypatch, model) as there:
+        report = await there.run([task("a")])
+        assert report.state == "done"
+        assert report.makespan_s > 600
+        assert [call.outcome for call in there.api.calls] == ["done"] * 3
