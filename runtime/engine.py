@@ -593,7 +593,9 @@ class Runtime:
     # --- performing commands -----------------------------------------------------------------------------------
 
     def _do_spawn(self, command: cmd.Spawn) -> None:
-        actor = Actor(command.instance, self._attempt, self._post_from_actor, self._timeout_of)
+        perform = self._attempt if self._gate is None else self._gated_attempt
+        machine = self.machine
+        actor = Actor(command.instance, perform, self._post_from_actor, self._timeout_of, lambda: machine.now)
         self._actors[command.instance] = actor
         self._nursery.start_soon(actor.run, name=command.instance)
 
@@ -630,21 +632,21 @@ class Runtime:
 
     # --- attempts ----------------------------------------------------------------------------------------------
 
-    async def _attempt(self, start: cmd.Start) -> Finished:
-        if self._gate is None:
-            return await self._attempt_now(start)
+    async def _gated_attempt(self, start: cmd.Start) -> Finished:
+        assert self._gate is not None
         actor = self._actors[start.instance]
         left_s = actor.stop_clock()
         async with self._gate():
             actor.start_clock(left_s)
-            return await self._attempt_now(start)
+            return await self._attempt(start)
 
-    async def _attempt_now(self, start: cmd.Start) -> Finished:
+    async def _attempt(self, start: cmd.Start) -> Finished:
         task = self.machine.records[start.task].task
         handler = self._handlers[task.specialist]
         assert handler is not None
         results = self._results(task) if task.after else _NO_RESULTS
-        talk = self._conversation(start) if task.specialist in self._talkers and not task.way else None
+        talks = self._talkers and task.specialist in self._talkers and not task.way
+        talk = self._conversation(start) if talks else None
         if self._attempts is not None:
             if task.way not in _NO_EFFECT:
                 await self._durable()

@@ -145,10 +145,8 @@ def _plan_problems(plan: Plan) -> _Wrong:
     yield from _budgets(plan)
     for field in ("name", "setup", "contracts"):
         yield from _text(field, getattr(plan, field))
-    for field in ("checks", "format"):
-        for command in getattr(plan, field):
-            if not isinstance(command, str) or not command.strip() or "\0" in command:
-                yield field, f"{command!r} is not a command"
+    yield from _commands("checks", plan.checks)
+    yield from _commands("format", plan.format)
 
 
 def _id_problem(name: object, seen: Collection[str]) -> str | None:
@@ -184,15 +182,15 @@ def _task_problems(
             yield from _whole("ok_exit", code, 0, 255)
     if task.fix_rounds.__class__ is not int or not 0 <= task.fix_rounds <= _ROUNDS_LIMIT:
         yield from _whole("fix_rounds", task.fix_rounds, 0, _ROUNDS_LIMIT)
-    yield from _budgets(task)
-    for command in task.check:
-        if not isinstance(command, str) or not command.strip() or "\0" in command:
-            yield "check", f"{command!r} is not a command"
-    if task.check and task.way:
-        yield (
-            "check",
-            "it belongs to tasks for a model; what a rewrite, codemod or exec did is checked by the plan's `checks`",
-        )
+    if task.budget_usd is not None or task.budget_tokens is not None:
+        yield from _budgets(task)
+    if task.check:
+        yield from _commands("check", task.check)
+        if task.way:
+            yield (
+                "check",
+                "it belongs to tasks for a model; what a rewrite, codemod or exec did is checked by the plan's `checks`",
+            )
     if task.writes or task.reads:
         yield from _path_problems(task, path_problem)
     if task.exec is not None or task.rewrite is not None or task.codemod is not None:
@@ -286,6 +284,12 @@ def _seconds(field: str, value: Any) -> _Wrong:
         yield field, f"{value!r} is not more than 0 seconds"
     elif value > _SECONDS_LIMIT:
         yield field, f"it is more than {_SECONDS_LIMIT:.0f} seconds"
+
+
+def _commands(field: str, commands: Iterable[object]) -> _Wrong:
+    for command in commands:
+        if not isinstance(command, str) or not command.strip() or "\0" in command:
+            yield field, f"{command!r} is not a command"
 
 
 def _budgets(limited: Plan | Task) -> _Wrong:

@@ -29,7 +29,7 @@ def _strings(value: Iterable[str] | str) -> tuple[str, ...]:
 
 
 def _codes(value: Iterable[int]) -> tuple[int, ...]:
-    return tuple(value)
+    return value if value.__class__ is tuple else tuple(value)  # type: ignore[return-value,unused-ignore]  # as above
 
 
 @attrs.frozen
