@@ -16,7 +16,7 @@ import trio
 from . import claims
 from .checks import run_checks, run_command
 from .conversation import Conversation
-from .core.changes import MODE_EXECUTABLE, Changeset
+from .core.changes import MODE_EXECUTABLE, MODE_LINK, Changeset
 from .core.commands import Start
 from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
@@ -284,7 +284,9 @@ def _lay_out(lease: Lease, changeset: Changeset, workspace: Workspace) -> None:
         if change.oid is None:
             lease.delete(change.path)
     for change in changeset.changes:
-        if change.oid is not None:
+        if change.oid is not None and change.mode == MODE_LINK:
+            lease.symlink(change.path, workspace.read(change.path))
+        elif change.oid is not None:
             lease.write(change.path, workspace.read(change.path), executable=change.mode == MODE_EXECUTABLE)
 
 

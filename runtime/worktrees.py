@@ -13,11 +13,8 @@ import fcntl
 import hashlib
 import itertools
 import os
-import shlex
 import shutil
-import signal
 import stat
-import subprocess
 import tempfile
 import time
 import zlib
@@ -29,6 +26,7 @@ import attrs
 import trio
 
 from . import claims
+from .checks import run_command, words_of
 from .core.changes import (
     MODE_EXECUTABLE,
     MODE_FILE,
@@ -154,6 +152,14 @@ class Lease:
                 file.write(data.encode() if isinstance(data, str) else data)
                 if executable is not None:
                     os.fchmod(file.fileno(), 0o755 if executable else 0o644)
+
+    def symlink(self, path: str, target: str | bytes) -> None:
+        """Make or replace a symbolic link."""
+        self._gate(path)
+        with self._place(path, make=True) as (at, name):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=at)
+            os.symlink(target, name, dir_fd=at)  # type: ignore[arg-type,unused-ignore]  # a target of bytes is as good
 
     def delete(self, path: str) -> None:
         self._gate(path)
@@ -665,37 +671,15 @@ class Pool:
                 shutil.copy2(source, target, follow_symlinks=False)
 
     async def _set_up(self, lease: Lease) -> None:
-        words = shlex.split(self.setup)
-        try:
-            process = await trio.lowlevel.open_process(
-                words,
-                cwd=lease.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise RepositoryRefused(f"setup: {words[0]}: {error.strerror}") from None
-        said = bytearray()
-        try:
-            with trio.fail_after(self.setup_timeout_s):
-                assert process.stdout is not None
-                async with process.stdout:
-                    async for chunk in process.stdout:
-                        said += chunk
-                        del said[:-8000]
-                code = await process.wait()
-        except trio.TooSlowError:
-            raise RepositoryRefused(f"setup: `{self.setup}` took longer than {self.setup_timeout_s:g} s") from None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            with trio.CancelScope(shield=True):
-                await process.wait()
-        if code:
+        code, said = await run_command(words_of(self.setup), lease.folder, self.setup_timeout_s)
+        if code != 0:
             tail = said.decode("utf-8", "replace").strip()[-500:]
-            raise RepositoryRefused(f"setup: `{self.setup}` ended with exit code {code}: {tail}")
+            how = (
+                f"ended with exit code {code}"
+                if code is not None
+                else f"did not end in {self.setup_timeout_s:g} s, or at all"
+            )
+            raise RepositoryRefused(f"setup: `{self.setup}` {how}: {tail}")
 
 
 def let_go(repository: Repository) -> None:

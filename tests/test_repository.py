@@ -195,6 +195,19 @@ async def test_a_worktree_is_set_up_with_what_the_user_names(repo: Repo) -> None
             pass
 
 
+async def test_a_setup_command_gets_no_key_and_has_a_limit(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that sets a worktree up is given what checks are given, no key among it, and is stopped with all that it started."""
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "canary-value")
+    commit = repo.commit({"a": "1"})
+    pool = Pool(Repository.open(repo.path), setup="sh -c 'env > stamp'")
+    async with pool.lease(commit) as lease:
+        assert b"canary" not in (lease.folder / "stamp").read_bytes()
+    slow = Pool(Repository.open(repo.path), setup="sleep 60", setup_timeout_s=0.2)
+    with pytest.raises(RepositoryRefused, match=r"setup: `sleep 60` did not end in 0\.2 s"):
+        async with slow.lease(commit):
+            pass  # never reached
+
+
 def _job(found: Repository, base: str, task: str, files: dict[str, bytes | None], attempt: int = 1) -> Job:
     changes = []
     for path, data in files.items():
