@@ -77,7 +77,7 @@ def _claims(task: Task) -> str:
 def runs(repo: str, as_json: bool, socket_path: str) -> int:
     """The runs of this repository, oldest first."""
     repository = Repository.open(repo)
-    listed = past_runs.entries(repository)
+    listed = [one for one in past_runs.entries(repository) if one.state != "collected"]  # of those nothing is left
     spoken = Spoken.find(repository, socket_path=socket_path)
     waiting = spoken.waiting() if spoken is not None else {}
     if as_json:

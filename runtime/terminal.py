@@ -16,6 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from specialists import by_path, codemod_problem, known_languages
+from specialists.edits import pattern_problem
 
 from . import crew as crews
 from .claims import problem_with
@@ -116,6 +117,10 @@ def load(place: Place, plan_file: str | Path, base: str = "", *, spends: bool = 
             yield Problem("base", str(error).removeprefix("base: "))
 
     plan = load_plan(plan_file, place.choose, check=check)
+    for task in plan.tasks:
+        doubt = pattern_problem(task.rewrite.pattern, task.rewrite.language) if task.rewrite is not None else None
+        if doubt:
+            say(f"task {task.id!r}: {doubt}")
     return configured(attrs.evolve(plan, base=base) if base else plan, place.config)
 
 
