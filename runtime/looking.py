@@ -25,25 +25,44 @@ from .core.task import Task
 from .errors import BadInput, JourneymanError, RunHeld
 from .execution import EXIT_BAD_INPUT, EXIT_OK, EXIT_RED, document
 from .git import Repository
-from .outlook import outlook
+from .outlook import Outlook, outlook
 from .progress import clock, money
+from .rehearsal import rehearse
 from .report import RunReport
 from .serving import Spoken, socketed
 from .terminal import Place, common, load, put, run_argument, say
+
+_BASIS = {"plan": "from the plan", "learned": "learned from earlier runs", "guess": "guessed"}
 
 
 @click.command()
 @click.argument("plan_file", metavar="PLAN", type=click.Path())
 @common
-def plan(plan_file: str, repo: str, as_json: bool) -> int:
+@click.option("--simulate", is_flag=True, help="Also play it in virtual time: how many instances are enough.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), metavar="N", help="How often --simulate plays each (default: up to 50)."
+)
+def plan(plan_file: str, repo: str, as_json: bool, simulate: bool, seeds: int | None) -> int:
     """What a plan will do: levels, claims, conflicts and their order, predicted time, and whether it pays."""
+    if seeds is not None and not simulate:
+        raise BadInput("--seeds says how often to play the plan: it goes with --simulate")
     place = Place.open(repo)
     loaded = load(place, plan_file, spends=False)
     ahead = outlook(loaded, place, plan_file)
-    prepared, rows, foretold, cost = ahead.prepared, ahead.levels, ahead.foretold, ahead.cost
+    played = rehearse(ahead, place.specialists, place.config.max_instances, seeds) if simulate else None
     if as_json:
-        put(ahead.document())
+        put({**ahead.document(), **({"simulation": played.document()} if played is not None else {})})
         return EXIT_OK
+    _tell_outlook(ahead, plan_file)
+    if played is not None:
+        click.echo("")
+        for line in played.lines():
+            click.echo(line)
+    return EXIT_OK
+
+
+def _tell_outlook(ahead: Outlook, plan_file: str) -> None:
+    loaded, prepared, rows, foretold, cost = ahead.plan, ahead.prepared, ahead.levels, ahead.foretold, ahead.cost
     click.echo(f"{loaded.name or plan_file}: {len(loaded.tasks)} tasks on {prepared.base[:12]}\n")
     by_id = {task.id: task for task in loaded.tasks}
     for number, row in enumerate(rows):
@@ -62,8 +81,9 @@ def plan(plan_file: str, repo: str, as_json: bool) -> int:
         f"predicted: {clock(foretold.makespan_s)} (one after the other {clock(foretold.sequential_s)}), "
         + (str(cost) if cost is not None else "cost 0 USD")
     )
+    basis = ((count, _BASIS[name]) for name, count in ahead.basis.items() if count)
+    click.echo(f"lengths: {', '.join(f'{count} {words}' for count, words in basis)}")
     click.echo(f"{'it pays' if foretold.pays else 'parallel will not pay'}: {foretold.why}")
-    return EXIT_OK
 
 
 def _claims(task: Task) -> str:

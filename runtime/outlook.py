@@ -5,15 +5,17 @@ Knows plans and places; runs nothing and prints nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from . import foretell
+from . import runs as past_runs
 from .core import plan as plans
 from .core.task import Plan
 from .execution import checked
-from .preparation import Prepared
+from .preparation import Prepared, learned, way_of
 from .terminal import Place
 
 
@@ -26,6 +28,7 @@ class Outlook:
     levels: list[list[str]]
     foretold: plans.Prediction
     cost: foretell.Cost | None
+    basis: Mapping[str, int]  # {where tasks' lengths come from, "plan", "learned" or "guess": how many tasks}
 
     def document(self) -> dict[str, Any]:
         """As JSON's values."""
@@ -43,6 +46,7 @@ class Outlook:
             "predicted_makespan_s": round(self.foretold.makespan_s, 3),
             "sequential_s": round(self.foretold.sequential_s, 3),
             "path_s": round(self.foretold.path_s, 3),
+            "estimates": dict(self.basis),
             "predicted_cost_usd": round(self.cost.usd, 4) if self.cost is not None else 0.0,
             "pays": self.foretold.pays,
             "verdict": self.foretold.why,
@@ -58,4 +62,15 @@ def outlook(plan: Plan, place: Place, origin: str = "") -> Outlook:
     helps = {one.name: one.helps for one in place.specialists}
     foretold = plans.predict(plan.tasks, prepared.orders, estimates, caps, place.config.max_instances, helps)
     levels = [list(row) for row in plans.levels(plan.tasks, prepared.orders)]
-    return Outlook(plan, prepared, levels, foretold, foretell.cost(plan, place.specialists, place.repository))
+    cost = foretell.cost(plan, place.specialists, place.repository)
+    return Outlook(plan, prepared, levels, foretold, cost, _basis(plan, place))
+
+
+def _basis(plan: Plan, place: Place) -> dict[str, int]:
+    estimator = learned(past_runs.journal_path(place.repository))
+    named = {one.name: one for one in place.specialists}
+    found = {"plan": 0, "learned": 0, "guess": 0}
+    for task in plan.tasks:
+        known = estimator.knows(task.specialist, way_of(task, named[task.specialist]))
+        found["plan" if task.estimate_s else "learned" if known else "guess"] += 1
+    return found

@@ -38,6 +38,7 @@ LAYERS = (
     ("foretell", "transcript"),
     ("terminal",),
     ("outlook",),
+    ("rehearsal",),
     ("service",),
     ("mcp",),
     ("standalone",),

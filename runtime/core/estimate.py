@@ -42,6 +42,11 @@ class Estimator:
         kin.mean_s += (seconds - kin.mean_s) / kin.count
         kin.mean_bytes += (size_bytes - kin.mean_bytes) / kin.count
 
+    def knows(self, specialist: str, way: str) -> bool:
+        """Whether a like task has ended; else `predict` guesses."""
+        kin = self.seen.get(f"{specialist}/{way}")
+        return kin is not None and kin.count > 0
+
     def predict(self, specialist: str, way: str, size_bytes: int) -> float:
         """Seconds, more than 0. Half of the mean is taken as the cost of any task, half as growing with its files."""
         kin = self.seen.get(f"{specialist}/{way}")
