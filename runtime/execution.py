@@ -397,7 +397,7 @@ async def _show(runtime: Runtime, options: Options, told: int) -> None:
     if options.quiet:
         return
     console = Console(stderr=True)
-    progress = Progress(checking=True)
+    progress = Progress()
     if not console.is_terminal:
 
         def tell(notice: Notice) -> None:

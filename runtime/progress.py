@@ -42,7 +42,7 @@ class Progress:
     waiting_again: set[str] = attrs.field(factory=set)  # between two attempts
     steals: int = 0
     spent: ev.Spent = ev.NOTHING  # on models, so far
-    checking: bool = False
+    checking: bool = False  # the plan has checks
     checks: tuple[tuple[str, bool, float], ...] = ()  # (command, ok, seconds)
 
     def take(self, notice: Notice) -> str | None:
@@ -51,7 +51,7 @@ class Progress:
         if isinstance(item, ev.Answered | ev.Charged):
             self.spent += item.spent
         elif isinstance(item, ev.Opened):
-            self.run, self.title = item.run, item.name
+            self.run, self.title, self.checking = item.run, item.name, bool(item.plan.get("checks"))
         elif isinstance(item, ev.Submitted):
             return self._submitted(item)
         elif isinstance(item, ev.Retried):
@@ -149,7 +149,8 @@ class Progress:
         counts = self.counts()
         total = max(1, len(self.estimates))
         settled = len(self.states)
-        head = f"journeyman {self.run}" + (f" · {self.title}" if self.title else "") + f" · {len(self.estimates)} tasks"
+        count = f"{len(self.estimates)} task{'s' if len(self.estimates) != 1 else ''}"
+        head = " · ".join(part for part in (f"journeyman {self.run}", self.title, count) if part)
         bar_width = max(10, min(_BAR, width - 20))
         full = bar_width * settled // total
         bar = "━" * full + "─" * (bar_width - full)

@@ -198,8 +198,7 @@ class _Attempt:
         touched = [self.restore(path, data) for path, data in before.items()]
         why = self._why(code, said)
         if any(touched) and code is not None:
-            ok = ",".join(map(str, sorted({*self.brief.task.ok_exit, code})))
-            why += f" (what it changed is put back; where that code is no failure, say so: --ok-exit {ok})"
+            why += f" (what it changed is put back; if {code} is no failure, put it into --ok-exit or ok_exit)"
         if self.whole:
             raise GiveUp(why)
         if len(files) == 1:
