@@ -21,6 +21,7 @@ from typing import Final
 
 from .core.changes import MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE, Change, path_bytes, path_text
 from .errors import RepositoryRefused
+from .failpoints import hit
 from .git import GitFailed, Repository, blob_id
 from .packs import flush_folder
 
@@ -86,11 +87,13 @@ class Checkout:
                 fcntl.flock(file, fcntl.LOCK_EX)  # before anybody can see it: it is never seen unheld while we live
                 file.write(_MARK + os.fsencode(private.name) + b"\n")
                 file.flush()
+                hit("checkout.lock.before")
                 try:
                     os.link(mark, place)
                 except FileExistsError:
                     _remove_if_dead(place, private.parent)
                     os.link(mark, place)
+                hit("checkout.lock.after")
             except FileExistsError:
                 raise RepositoryRefused(
                     f"{place} exists: another git is at work in this work tree; if none is, remove that file"
@@ -187,7 +190,9 @@ class Checkout:
             self._git("update-index", "-q", "--refresh")
         with open(self._private, "rb") as file:
             os.fsync(file.fileno())
+        hit("checkout.index.before")
         os.rename(self._private, index)
+        hit("checkout.index.after")
         flush_folder(index.parent)
 
     def _set_aside(self, paths: Sequence[bytes], aside: Path) -> dict[bytes, bytes]:
@@ -230,6 +235,19 @@ class Checkout:
 def _index_line(change: Change) -> bytes:
     oid = change.oid or "0" * 40
     return b"%o %s\t%s\0" % (change.mode or 0, oid.encode(), path_bytes(change.path))
+
+
+def let_go(repository: Repository) -> None:
+    """Remove an `index.lock` that a dead process of ours left. For whoever has found that what it was taken for is done."""
+    _remove_if_dead(repository.git_dir / "index.lock", repository.common_dir / "journeyman")
+
+
+def sweep(repository: Repository) -> None:
+    """Remove what a process that died just before it had the index's lock left beside the journal."""
+    for mark in (repository.common_dir / "journeyman").glob("index-*.lock"):
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), open(mark, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mark.unlink()
 
 
 def _remove_if_dead(lock: Path, folder: Path) -> None:

@@ -21,6 +21,7 @@ import pygit2
 
 from .core.changes import MODE_SUBMODULE, Change, path_bytes, path_text
 from .errors import BadInput, RepositoryRefused
+from .failpoints import hit
 from .packs import BLOB, COMMIT, TREE, Packs, flush_folder, object_id
 
 Entry = tuple[int, bytes]
@@ -314,7 +315,9 @@ class Repository:
     def delete_ref(self, name: str) -> None:
         """Remove a ref, if it is there. Raises RepositoryRefused when somebody holds its lock."""
         if self.ref(name) is not None:
+            hit("ref.delete.before")
             self._with_lock(name, lambda: self.objects.references.delete(name))
+            hit("ref.delete.after")
 
     def refuse_unusable(self, commit: str) -> None:
         """Raises RepositoryRefused when attempts could not work on a commit here: objects that a partial clone has left out, or

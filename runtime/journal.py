@@ -29,6 +29,7 @@ import attrs
 import trio
 
 from .errors import JournalDamaged, JournalFailed, JournalForeign, RunHeld
+from .failpoints import hit
 
 APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
 VERSION: Final = 1
@@ -177,9 +178,11 @@ def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
             connection.close()
             raise FileNotFoundError(path)
         connection.execute("PRAGMA journal_mode=WAL")
+        hit("journal.make.before")
         connection.executescript(
             f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
         )
+        hit("journal.make.after")
     elif kind != APPLICATION_ID:
         connection.close()
         raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
@@ -290,7 +293,7 @@ class Writer(Reader):
 
     def new_run(self, title: str = "", memory: Callable[[str], Mapping[str, bytes]] | None = None) -> str:
         """Name a new run, and keep values that go with the name, all at once or not at all."""
-        with self._transaction() as connection:
+        with self._transaction("begin") as connection:
             number = connection.execute("SELECT coalesce(max(number), 0) + 1 FROM run").fetchone()[0]
             name = f"r{number}"
             connection.execute("INSERT INTO run VALUES(?, ?, ?, 'open', ?)", (name, number, time.time(), title))
@@ -299,7 +302,7 @@ class Writer(Reader):
 
     def remember(self, values: Mapping[str, bytes | None]) -> None:
         """Keep small values for later runs, all at once; None takes one away."""
-        with self._transaction() as connection:
+        with self._transaction("memory") as connection:
             self._keep(connection, values)
 
     def _keep(self, connection: sqlite3.Connection, values: Mapping[str, bytes | None]) -> None:
@@ -311,23 +314,23 @@ class Writer(Reader):
 
     def forget(self, run: str) -> None:
         """Remove a closed run's records; its name is not used again."""
-        with self._transaction() as connection:
+        with self._transaction("forget") as connection:
             connection.execute("DELETE FROM page WHERE run=?", (run,))
             connection.execute("UPDATE run SET state='collected' WHERE name=?", (run,))
 
     def begin_again(self, run: str) -> None:
         """Remove the records of a run that was killed before its tasks were recorded; it is open once more."""
-        with self._transaction() as connection:
+        with self._transaction("again") as connection:
             connection.execute("DELETE FROM page WHERE run=?", (run,))
             connection.execute("UPDATE run SET state='open' WHERE name=?", (run,))
 
     def close_run(self, run: str, state: str) -> None:
         """Note the state that a run ended in which nobody appends to."""
-        with self._transaction() as connection:
+        with self._transaction("close") as connection:
             connection.execute("UPDATE run SET state=? WHERE name=?", (state, run))
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
         with self._mutex:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -335,7 +338,9 @@ class Writer(Reader):
             except BaseException:
                 self._connection.execute("ROLLBACK")
                 raise
+            hit(f"journal.{what}.before")
             self._connection.execute("COMMIT")
+            hit(f"journal.{what}.after")
 
     def close(self) -> None:
         """Write what is pending and let the lock go. Raises JournalFailed when the last records could not be written."""
@@ -405,7 +410,7 @@ class Writer(Reader):
         try:
             for journal, _, _ in taken:
                 journal.prepare()
-            with self._transaction() as connection:
+            with self._transaction("flush") as connection:
                 for journal, records, state in taken:
                     if records:
                         body = frame(records)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from .checkout import Checkout, branch_to_land_on
+from .checkout import Checkout, branch_to_land_on, let_go
 from .core.changes import Change
 from .core.events import Event, Landed, LandingBegun, LandingKind
 from .errors import RepositoryRefused
@@ -34,6 +34,7 @@ class Landing:
         another git is at work, the branch has moved, or something uncommitted would be overwritten."""
         repository = self.repository
         if repository.is_ancestor(self.commits[-1], self.branch):
+            let_go(repository)
             return
         old, new = repository.tree_of(self.head), repository.tree_of(self.commits[-1])
         changes = repository.differences(old, new)

@@ -94,7 +94,9 @@ class Packs:
                 self._combine(every)
             for keep in self.folder.glob("pack-*.keep"):
                 if keep.read_bytes() == f"{_KEEP}{run}\n".encode():
+                    failpoints.hit("pack.release.before")
                     keep.unlink()
+                    failpoints.hit("pack.release.after")
             self._tiers.clear()
             self._there.clear()
 

@@ -84,10 +84,13 @@ def checked_specialists(specialists: Iterable[Specialist], max_instances: int) -
 
 def learned(journal: Path | None) -> Estimator:
     """What the runs of a journal have taught of how long tasks take; nothing without one. Raises JournalDamaged, JournalForeign."""
-    if journal is None or not journal.exists() or not journal.stat().st_size:
+    if journal is None:
         return Estimator()
-    with closing(Reader(journal)) as reader:
-        kept = reader.recall(ESTIMATES)
+    try:
+        with closing(Reader(journal)) as reader:
+            kept = reader.recall(ESTIMATES)
+    except FileNotFoundError:
+        return Estimator()
     return Estimator() if kept is None else Estimator(msgspec.msgpack.decode(kept, type=dict[str, Seen]))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .checkout import sweep
 from .core.events import Event, Landed
 from .core.undo import Undo
 from .git import Repository
@@ -17,9 +18,10 @@ from .worktrees import let_go
 
 
 def tidy(repository: Repository) -> None:
-    """Remove lock files of our own refs, half-written packs, and the hold of dead processes on worktrees."""
+    """Remove lock files of our own refs, half-written packs, marks of an index's lock, and the hold of dead processes on worktrees."""
     repository.remove_left_locks()
     repository.packs.clean()
+    sweep(repository)
     let_go(repository)
 
 

@@ -160,7 +160,8 @@ async def held(
     journal = opener() if opener is not None else Journal(journal_path(repository))
     try:
         past = load(repository, run)
-        if ended and any(record.state not in FINAL for record in past.machine.records.values()):
+        open_tasks = any(record.state not in FINAL for record in past.machine.records.values())
+        if ended and open_tasks:
             raise RepositoryRefused(
                 f"run {run} has not ended; go on with it (journeyman resume {run}) or cancel it first"
             )
@@ -171,7 +172,11 @@ async def held(
             await trio.to_thread.run_sync(tidy, repository)
         for event in await trio.to_thread.run_sync(lambda: list(settle(line, past.machine.undo))):
             await one.record(event)
-        yield one
+        try:
+            yield one
+        finally:
+            if not open_tasks:  # whatever counts is named by a ref
+                repository.packs.release(run)
     finally:
         journal.close()
 
@@ -205,7 +210,6 @@ async def land(
             make = partial(line.landing, subject, keep_commits=keep_commits, parts=parts)
             landing = await trio.to_thread.run_sync(make)
         await perform(landing, "change" if landed else "land", line.tip, past.record)
-        repository.packs.release(run)
         return landing.commits
 
 

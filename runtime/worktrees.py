@@ -38,6 +38,7 @@ from .core.changes import (
     path_text,
 )
 from .errors import ClaimViolation, JourneymanError, RepositoryRefused
+from .failpoints import hit
 from .git import GitFailed, Repository, blob_id, run_git
 from .workspace import MayWrite, Request
 
@@ -233,7 +234,9 @@ class Lease:
         fresh = self._admin / "HEAD.new"  # whole or not at all: `git fsck` looks at it too
         fresh.unlink(missing_ok=True)
         fresh.write_text(f"{commit}\n")
+        hit("worktree.head.before")
         fresh.replace(self._admin / "HEAD")
+        hit("worktree.head.after")
         self.base = commit
         self._index = _stat(os.lstat(self._admin / "index"))
 
@@ -267,10 +270,12 @@ class Lease:
 
     def hold(self, held: bool) -> None:
         """While it is leased nobody's `git worktree prune` may take it, even when a command removes its `.git` file."""
+        hit("worktree.mark.before")
         if held:
             (self._admin / "locked").write_text("leased by journeyman\n")
         else:
             (self._admin / "locked").unlink(missing_ok=True)
+        hit("worktree.mark.after")
 
     def keep_extras(self) -> None:
         """From now on the untracked files that are there stay: setup and `.worktreeinclude` put them there."""
@@ -606,7 +611,9 @@ class Pool:
             admin = self._admin_of(folder)
             if admin is None or not folder.is_dir() or not _is_whole(admin):
                 self._remove(folder, admin)
+                hit("worktree.add.before")
                 self.repository.run("worktree", "add", "--no-checkout", "--detach", "-f", str(folder), commit)
+                hit("worktree.add.after")
                 admin = self._admin_of(folder)
                 if admin is None:
                     raise RepositoryRefused(f"git made no worktree at {folder}")
@@ -649,9 +656,11 @@ class Pool:
         return None
 
     def _remove(self, folder: Path, admin: Path | None) -> None:
+        hit("worktree.remove.before")
         if admin is not None:
             _remove_all(admin)
         _remove_all(folder)
+        hit("worktree.remove.after")
 
     def _include(self, lease: Lease) -> None:
         """Copy what `.worktreeinclude` names of the user's ignored files: `.env`, `node_modules`, ..."""

@@ -99,7 +99,7 @@ def nothing_lost(
         *_line(repo, run, tree, acknowledged),
         *(f"the user's checkout changed: {name}" for name in before.differences(Checkout.of(repo))),
         *leftovers(repo, cache),
-        *_integrity(repo),
+        *integrity(repo),
     ]
     assert not lost, f"{repo}, run {run}: " + "; ".join(lost)
 
@@ -194,7 +194,8 @@ def processes_at(*places: Path) -> list[str]:
     return found
 
 
-def _integrity(repo: Path) -> Iterator[str]:
+def integrity(repo: Path) -> Iterator[str]:
+    """What git and SQLite find wrong with what they keep."""
     checked = subprocess.run(
         ["git", "fsck", "--full", "--no-dangling", "--no-progress"],
         cwd=repo,

@@ -81,7 +81,7 @@ class Scene:
         (folder / "plan.toml").write_text(_plan(shape))
         for words in (["init", "-q", "-b", "main"], ["config", "user.name", "Ada"], ["config", "user.email", "a@b.c"], ["add", "-A"], ["commit", "-q", "-m", "base"]):  # fmt: skip
             git(template, *words)
-        (template / "f0.txt").write_text("the user is at this\n")  # uncommitted work, to be left alone
+        (template / "folder/kept.txt").write_text("the user is at this\n")  # uncommitted work, to be left alone
         (template / "mine.txt").write_text("untracked\n")
         tasks = [f"t{number}" for number in range(shape.tasks)] + [f"m{number}" for number in range(shape.rewrites)]
         scene = cls(folder, zygote, frozenset(tasks))
@@ -96,11 +96,11 @@ class Scene:
         stage.strike()
         return scene
 
-    def stage(self) -> Stage:
-        """A fresh copy."""
+    def stage(self, template: Path | None = None) -> Stage:
+        """A fresh copy, of another template if there is one."""
         self._count += 1
         folder = self.folder / f"s{self._count}"
-        shutil.copytree(self.folder / "template", folder / "repo", symlinks=True)
+        shutil.copytree(template or self.folder / "template", folder / "repo", symlinks=True)
         git(folder / "repo", "status")  # the index knows the copies' times, as it would the user's own
         return Stage(self, folder)
 
@@ -139,9 +139,7 @@ class Stage:
         for one in reversed(entries(repository)):
             reader = Reader(journal_path(repository))
             try:
-                if one.state not in ("cancelled", "failed") and any(
-                    b"submitted" in row for row in reader.records(one.run)
-                ):
+                if any(b"submitted" in row for row in reader.records(one.run)):
                     return one.run
             finally:
                 reader.close()
