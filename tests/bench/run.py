@@ -223,6 +223,7 @@ def lease() -> None:
                     [Change(one, 0o100644, blob) for one in names[turn * 50 : turn * 50 + 1000 : 100]],
                 )
                 tip = repository.commit(tree, [tip], "ten files")
+                repository.flush()
                 began = time.perf_counter()
                 async with pool.lease(tip):
                     figures.append(time.perf_counter() - began)
