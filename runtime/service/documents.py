@@ -14,19 +14,13 @@ from .. import execution
 from ..core.machine import Machine
 from ..core.record import CLAIMING, WAITING
 from ..handles import Notice
-from ..report import RunReport
+from ..report import RunReport, build
 from .served import Status
-
-_NOTHING: dict[str, Any] = {
-    "base": None, "commit": None, "line": None, "landed": [], "makespan_s": 0.0, "bound_s": 0.0, "bound_by": None,
-    "utilization": 0.0, "steals": 0, "counts": {}, "dropped": [], "tasks": {}, "instances": [], "checks": [],
-    "slowest_check": None,
-}  # fmt: skip
 
 
 def run_document(status: Status, repository: str) -> dict[str, Any]:
     """A run as it stands; what the command line prints with `--json`, and what only a daemon knows."""
-    told: dict[str, Any] = execution.document(status.report) if status.report is not None else dict(_NOTHING)
+    told = execution.document(status.report if status.report is not None else build(Machine()))
     if status.machine is not None:
         told["tasks"] = _live_tasks(status.machine, told["tasks"])
     return {

@@ -622,15 +622,13 @@ class Served:
         live = self.live.get(run)
         if live is not None:
             machine = live.machine
+            report = live.runtime.report() if machine is not None and live.runtime is not None else None
+            if machine is None and live.submission.mode != "run":  # it goes on soon, from where its records end
+                past = await trio.to_thread.run_sync(past_runs.load, self.repository, run)
+                machine, report = past.machine, past.report()
+            whose = live.submission
             return Status(
-                run,
-                self._state(live),
-                live.title,
-                live.submission.at,
-                live.submission.client,
-                live.runtime.report() if machine is not None and live.runtime is not None else None,
-                machine,
-                self.queue.waits(run),
+                run, self._state(live), live.title, whose.at, whose.client, report, machine, self.queue.waits(run)
             )
         entry = await self.entry(run)
         return await trio.to_thread.run_sync(self._past_status, entry)

@@ -11,8 +11,11 @@ _KINDS: Final[Mapping[str, str]] = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "page.js": "text/javascript; charset=utf-8",
+    "model.js": "text/javascript; charset=utf-8",
+    "draw.js": "text/javascript; charset=utf-8",
     "lanes.js": "text/javascript; charset=utf-8",
     "graph.js": "text/javascript; charset=utf-8",
+    "diff.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 

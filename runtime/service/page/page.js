@@ -1,0 +1,332 @@
+// The page: which run is looked at, what it asks the daemon, what the keys and buttons do.
+
+import { drawDiff } from "/diff.js";
+import { element } from "/draw.js";
+import { drawGraph } from "/graph.js";
+import { drawLanes } from "/lanes.js";
+import { clock, Model, TYPES } from "/model.js";
+
+const find = (id) => document.getElementById(id);
+const VIEWS = ["lanes", "graph", "tasks", "diff"];
+const OVER = new Set(["done", "partial", "failed", "cancelled", "collected"]);
+const LISTED_MS = 2000, DRAWN_MS = 250;
+
+const at = { repository: "", run: "", task: "", view: "lanes" };
+let runs = [], model = new Model(), status = null, source = null, seen = 0, dirty = true, asked = 0;
+
+// --- asking --------------------------------------------------------------------------------------------------------
+
+async function ask(path, body) {
+  const options = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, options);
+  const json = (answer.headers.get("content-type") || "").includes("json");
+  const told = json ? await answer.json() : await answer.text();
+  if (!answer.ok) throw new Error(json ? told.detail : `the daemon answered with ${answer.status}`);
+  return told;
+}
+
+const base = () => `/v1/repositories/${encodeURIComponent(at.repository)}/runs`;
+const runPath = (verb = "") => `${base()}/${encodeURIComponent(at.run)}${verb && "/" + verb}`;
+
+function tell(words) {
+  const toast = find("toast");
+  toast.textContent = words;
+  toast.hidden = false;
+  clearTimeout(tell.timer);
+  tell.timer = setTimeout(() => { toast.hidden = true; }, 6000);
+}
+
+function sure(question) {
+  const dialog = find("ask");
+  find("question").textContent = question;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+}
+
+// --- the list ------------------------------------------------------------------------------------------------------
+
+async function list() {
+  try {
+    const [health, repositories, limits] = await Promise.all([ask("/v1/health"), ask("/v1/repositories"), ask("/v1/limits")]);
+    find("daemon").textContent = `${health.state} · ${health.runs} open runs · ${health.attempts}/${limits.instances} attempts`;
+    listRepositories(repositories);
+    if (at.repository) { runs = (await ask(`${base()}?limit=200`)).reverse(); listRuns(); }
+    const now = runs.find((one) => one.run === at.run);
+    if (now && status && now.state !== status.state) await refresh();
+  } catch (error) {
+    find("daemon").textContent = `no answer: ${error.message}`;
+  }
+}
+
+function listRepositories(repositories) {
+  const select = find("repository");
+  const wanted = repositories.map((one) => one.id).join();
+  if (select.dataset.known !== wanted) {
+    select.dataset.known = wanted;
+    select.replaceChildren(...repositories.map((one) => element("option", { value: one.id, title: one.path }, one.name)));
+  }
+  if (!at.repository && repositories.length) at.repository = repositories[0].id;
+  select.value = at.repository;
+}
+
+function listRuns() {
+  find("none").hidden = runs.length > 0;
+  const known = new Map([...find("list").children].map((item) => [item.dataset.run, item]));
+  find("list").replaceChildren(...runs.map((one) => {
+    let item = known.get(one.run);
+    if (!item) {
+      item = element("li", {}, element("button", {}, element("b"), element("span", { className: "name" }), element("span")));
+      item.dataset.run = one.run;
+      item.firstChild.addEventListener("click", () => go({ run: one.run, task: "" }));
+    }
+    const [number, name, state] = item.firstChild.children;
+    number.textContent = one.run;
+    name.textContent = one.title || new Date(one.started_at * 1000).toLocaleTimeString();
+    state.textContent = one.state;
+    state.className = `is-${one.state}`;
+    item.firstChild.setAttribute("aria-current", String(one.run === at.run));
+    return item;
+  }));
+}
+
+// --- one run -------------------------------------------------------------------------------------------------------
+
+function watch() {
+  source?.close();
+  source = null;
+  model = new Model();
+  status = null;
+  find("choose").hidden = Boolean(at.run);
+  find("run").hidden = !at.run;
+  if (!at.run) return;
+  source = new EventSource(`${runPath("events")}?from=1`);
+  const mine = source;
+  for (const kind of TYPES) {
+    source.addEventListener(kind, (event) => {
+      if (mine !== source) return;
+      model.take(kind, JSON.parse(event.data));
+      seen = performance.now();
+      dirty = true;
+      if (kind === "end") mine.close();
+      if (["settled", "closed", "landed", "end", "opened"].includes(kind)) refreshSoon();
+    });
+  }
+  refresh();
+}
+
+function refreshSoon() {
+  clearTimeout(refreshSoon.timer);
+  refreshSoon.timer = setTimeout(refresh, 200);
+}
+
+async function refresh() {
+  if (!at.run) return;
+  const mine = ++asked;
+  try {
+    const [told, graph] = await Promise.all([ask(runPath()), ask(runPath("graph"))]);
+    if (mine !== asked) return;
+    status = told;
+    for (const task of graph.tasks) {
+      const known = model.tasks.get(task.id);
+      if (known) { known.waits = task.waits_for; if (!model.open.has(task.id)) known.state = task.state; }
+    }
+    if (model.over && !OVER.has(told.state) && told.state !== "paused" && told.state !== "interrupted") { watch(); return; }
+    dirty = true;
+    if (at.view === "diff") showDiff();
+    if (at.task) showTask();
+  } catch (error) { tell(error.message); }
+}
+
+function draw() {
+  const live = !model.over;
+  if (!at.run || !(dirty || (live && at.view === "lanes"))) return;
+  dirty = false;
+  const now = live && seen && model.open.size ? model.now + (performance.now() - seen) / 1000 : model.now;
+  drawHead(now);
+  const width = find("run").clientWidth;
+  if (at.view === "lanes") drawLanes(find("lanes"), model, now, width, at.task, choose);
+  if (at.view === "graph") keepFocus(find("graph"), () => drawGraph(find("graph"), model, at.task, choose));
+  if (at.view === "tasks") keepFocus(find("tasks"), drawTasks);
+}
+
+function keepFocus(inside, redraw) {
+  const focused = inside.contains(document.activeElement) ? document.activeElement.closest("[data-task]")?.dataset.task : undefined;
+  redraw();
+  if (focused === undefined) return;
+  const again = inside.querySelector(`[data-task="${CSS.escape(focused)}"]`);
+  (again?.querySelector("button") ?? again)?.focus();
+}
+
+function drawHead(now) {
+  const state = status?.state ?? (model.queued ? "queued" : "…");
+  find("title").textContent = `${at.run} ${status?.title ?? ""}`;
+  find("state").textContent = state;
+  find("state").className = `badge is-${state}`;
+  const why = status?.waits?.reason || status?.error || (status?.landed?.length ? `landed as ${status.landed.at(-1).slice(0, 12)}` : "");
+  find("why").textContent = why;
+  const counts = model.counts(), total = Math.max(1, model.tasks.size);
+  const bar = find("bar");
+  bar.setAttribute("aria-valuemax", model.tasks.size);
+  bar.setAttribute("aria-valuenow", counts.done + counts.failed + counts.lost);
+  const kinds = ["done", "running", "failed", "lost"];
+  if (!bar.children.length) bar.append(...kinds.map((kind) => element("i", { className: kind })));
+  kinds.forEach((kind, number) => { bar.children[number].style.width = `${(100 * counts[kind]) / total}%`; });
+  const figures = [["tasks", `${counts.done} of ${model.tasks.size} done`], ["running", counts.running], ["waiting", counts.waiting],
+    ["failed", counts.failed], ["stolen", model.steals], ["time", clock(now)]];
+  if (status?.makespan_s && model.over) figures.push(["bound", clock(status.bound_s)], ["busy", `${Math.round(status.utilization * 100)} %`]);
+  if (status?.cost?.usd) figures.push(["cost", `${status.cost.usd.toFixed(2)} USD`]);
+  for (const check of model.checks) figures.push([check.ok ? "green" : "RED", check.command]);
+  find("figures").replaceChildren(...figures.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(value)))));
+  find("pause").disabled = !["running", "queued"].includes(state);
+  find("resume").disabled = !["paused", "interrupted"].includes(state);
+  find("retry").disabled = !["partial", "failed", "cancelled"].includes(state);
+  find("cancel").disabled = !["running", "queued", "paused", "interrupted"].includes(state);
+  find("land").disabled = !["done", "partial", "failed"].includes(state) || !status?.commit || status.commit === status.base || status.landed.length > 0;
+}
+
+function drawTasks() {
+  find("tasks").tBodies[0].replaceChildren(...[...model.tasks.values()].map((task) => {
+    const name = element("button", {}, task.id);
+    name.addEventListener("click", () => choose(task.id));
+    const row = element("tr", { className: task.id === at.task ? "chosen" : "", "data-task": task.id }, element("td", {}, name),
+      element("td", {}, element("span", { className: `badge is-${task.state.replaceAll(" ", "-")}` }, task.state)),
+      element("td", {}, task.instance || task.specialist), element("td", { className: "mono" }, task.writes.join(", ")),
+      element("td", { className: "mono" }, task.waits.join(", ") || task.error));
+    return row;
+  }));
+}
+
+async function showDiff() {
+  const mine = at.run;
+  try {
+    const text = await ask(runPath("diff"));
+    if (mine === at.run) drawDiff(find("view-diff"), text, false);
+  } catch (error) { find("view-diff").replaceChildren(element("p", { className: "quiet" }, error.message)); }
+}
+
+// --- one task ------------------------------------------------------------------------------------------------------
+
+function choose(task) { go({ task }); }
+
+async function showTask() {
+  const panel = find("task");
+  panel.hidden = !at.task;
+  if (!at.task) return;
+  const mine = at.task;
+  find("task-name").textContent = mine;
+  try {
+    const path = mine.split("/").map(encodeURIComponent).join("/");
+    const [told, diff] = await Promise.all([ask(runPath(`tasks/${path}`)), ask(`${runPath("diff")}?task=${encodeURIComponent(mine)}`)]);
+    if (mine !== at.task) return;
+    find("task-state").textContent = told.state;
+    find("task-state").className = `badge is-${told.state.replaceAll(" ", "-")}`;
+    find("task-where").textContent = [told.specialist, told.instance, told.attempts > 1 ? `attempt ${told.attempts}` : "",
+      told.stolen_from ? `stolen from ${told.stolen_from}` : ""].filter(Boolean).join(" · ");
+    find("task-goal").textContent = told.goal || "";
+    find("task-error").textContent = told.error || "";
+    find("task-cancel").hidden = ["done", "failed", "skipped", "cancelled"].includes(told.state) || status?.state !== "running";
+    find("story").replaceChildren(...told.story.map((row) => element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, inWords(row)))));
+    drawDiff(find("task-diff"), diff, false);
+  } catch (error) { find("task-error").textContent = error.message; }
+}
+
+function inWords(row) {
+  const { type, at_s, task, tasks, changeset, group, ...rest } = row;
+  const words = Object.entries(rest).filter(([, value]) => value !== null && typeof value !== "object").map(([name, value]) => `${name} ${value}`);
+  return [type, ...words, changeset?.changes ? `${changeset.changes.length} files` : ""].filter(Boolean).join(" · ");
+}
+
+// --- what can be done ----------------------------------------------------------------------------------------------
+
+async function act(verb, question, body = {}) {
+  if (find(verb).disabled || (question && !(await sure(question)))) return;
+  try {
+    const told = await ask(runPath(verb), body);
+    tell(verb === "land" ? `landed as ${told.commit.slice(0, 12)}` : `${at.run} is ${told.state}`);
+    if (["resume", "retry"].includes(verb)) watch(); else await refresh();
+    list();
+  } catch (error) { tell(error.message); }
+}
+
+const ACTIONS = {
+  pause: () => act("pause"),
+  resume: () => act("resume"),
+  retry: () => act("retry"),
+  cancel: () => act("cancel", `End run ${at.run}? What is done is kept on its line.`),
+  land: () => act("land", `Bring the result of ${at.run} onto the branch that is checked out?`),
+};
+
+function go(change) {
+  Object.assign(at, change);
+  location.hash = [at.repository, at.run, at.view, at.task].map(encodeURIComponent).join("/");
+}
+
+function arrived() {
+  const [repository, run, view, task] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const other = (repository && repository !== at.shown?.repository) || run !== at.shown?.run;
+  Object.assign(at, { repository: repository || at.repository, run: run || "", view: VIEWS.includes(view) ? view : "lanes", task: task || "" });
+  if (other) { at.shown = { repository: at.repository, run: at.run }; watch(); }
+  for (const name of VIEWS) {
+    find(`view-${name}`).hidden = name !== at.view;
+    find(`tab-${name}`).setAttribute("aria-selected", String(name === at.view));
+    find(`tab-${name}`).tabIndex = name === at.view ? 0 : -1;
+  }
+  if (at.view === "diff" && at.run) showDiff();
+  showTask();
+  dirty = true;
+  listRuns();
+  draw();
+}
+
+function flip() {
+  const dark = document.documentElement.dataset.theme
+    ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  document.documentElement.dataset.theme = dark ? "light" : "dark";
+  localStorage.setItem("theme", document.documentElement.dataset.theme);
+}
+
+function step(by) {
+  const place = runs.findIndex((one) => one.run === at.run);
+  const next = runs[Math.min(runs.length - 1, Math.max(0, place + by))];
+  if (next) go({ run: next.run, task: "" });
+}
+
+const KEYS = {
+  j: () => step(1), k: () => step(-1), p: ACTIONS.pause, r: ACTIONS.resume, a: ACTIONS.retry, x: ACTIONS.cancel, l: ACTIONS.land,
+  t: flip, "?": () => find("keys").showModal(), Escape: () => go({ task: "" }),
+  1: () => go({ view: "lanes" }), 2: () => go({ view: "graph" }), 3: () => go({ view: "tasks" }), 4: () => go({ view: "diff" }),
+};
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]") || /^(SELECT|INPUT)$/.test(event.target.tagName)) return;
+  const tab = event.target.closest?.("[role=tab]");
+  if (tab && (event.key === "ArrowRight" || event.key === "ArrowLeft")) {
+    const next = VIEWS[(VIEWS.indexOf(at.view) + (event.key === "ArrowRight" ? 1 : VIEWS.length - 1)) % VIEWS.length];
+    go({ view: next });
+    find(`tab-${next}`).focus();
+    return;
+  }
+  const does = KEYS[event.key];
+  if (does) { event.preventDefault(); does(); }
+});
+
+for (const [name, does] of Object.entries(ACTIONS)) find(name).addEventListener("click", does);
+for (const name of VIEWS) find(`tab-${name}`).addEventListener("click", () => go({ view: name }));
+find("theme").addEventListener("click", flip);
+find("help").addEventListener("click", () => find("keys").showModal());
+find("close").addEventListener("click", () => go({ task: "" }));
+find("task-cancel").addEventListener("click", async () => {
+  if (!(await sure(`Cancel the task ${at.task}?`))) return;
+  try { await ask(runPath("cancel"), { task: at.task }); await refresh(); } catch (error) { tell(error.message); }
+});
+find("repository").addEventListener("change", (event) => { runs = []; go({ repository: event.target.value, run: "", task: "" }); list(); });
+addEventListener("hashchange", arrived);
+addEventListener("resize", () => { dirty = true; });
+
+const theme = localStorage.getItem("theme");
+if (theme) document.documentElement.dataset.theme = theme;
+await list();
+if (!location.hash && runs.length) go({ run: runs[0].run }); else arrived();
+setInterval(() => { if (!document.hidden) list(); }, LISTED_MS);
+setInterval(draw, DRAWN_MS);

@@ -1,0 +1,246 @@
+"""The page in a real browser, against a real daemon and real runs: every view, every button, keys, themes, a phone's width."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Repo
+from daemon_process import FILES, DaemonProcess, ended, rewriting, waits_for
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="there is no Chromium on this machine: apt-get install chromium"
+)
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests here."""
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path, repo: Repo) -> Iterator[DaemonProcess]:
+    """A daemon with a TCP listener, and the repository registered."""
+    repo.commit(FILES)
+    process = DaemonProcess(tmp_path, "--tcp", "0", "--repo", str(repo.path))
+    yield process
+    process.close()
+
+
+def link(daemon: DaemonProcess) -> str:
+    """A one-time link, as the command line gives it."""
+    return str(json.loads(daemon.journeyman("serve", "--link", "--json", cwd=daemon.folder).stdout)["link"])
+
+
+class Page:
+    """A tab, with everything that its console complained of."""
+
+    def __init__(self, browser: Any, address: str, **more: Any) -> None:
+        self.context = browser.new_context(viewport={"width": 1280, "height": 800}, **more)
+        self.tab = self.context.new_page()
+        self.tab.set_default_timeout(15_000)
+        self.complaints: list[str] = []
+        self.tab.on("console", self._note)
+        self.tab.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.tab.goto(address)
+        self.tab.wait_for_selector("#daemon:has-text('serving')")
+
+    def _note(self, said: Any) -> None:
+        if said.type in ("error", "warning"):
+            self.complaints.append(f"{said.text} {said.location}")
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.complaints == []
+
+
+def steal_plan(go: Path) -> dict[str, Any]:
+    """Six tasks for three instances: the first one waits for `go`, and what lies behind it is stolen."""
+    tasks: list[dict[str, Any]] = [
+        {"id": "slow", "specialist": "service", "writes": ["src/m0.py"], "exec": waits_for(go), "estimate_s": 9}
+    ]
+    for number in range(1, 6):
+        way = ["sh", "-c", f"echo 'x = {number}' > src/m{number}.py"]
+        tasks.append({"id": f"quick{number}", "specialist": "service", "writes": [f"src/m{number}.py"], "exec": way})
+    tasks.append(
+        {
+            "id": "last",
+            "specialist": "service",
+            "goal": "After all",
+            "after": ["slow"],
+            "exec": ["true"],
+            "writes": ["src/m0.py"],
+        }
+    )
+    return {"plan": {"name": "Steal", "checks": ["git --version"]}, "task": tasks}
+
+
+def test_a_whole_run_in_the_browser(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
+    """A run is watched live in its lanes with its steals, in the graph and the table; a task's log and change are read; it is paused,
+    resumed and landed from the page; a run behind it says what it waits for."""
+    runs = served.register(repo)
+    go = tmp_path / "go"
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        client.post(runs, json={"plan": steal_plan(go)})
+        client.post(runs, json={"plan": rewriting(3, name="Behind")})
+        tab.click("#list li:has-text('Steal') button")
+        tab.wait_for_selector("#state.is-running")
+        tab.wait_for_selector("#lanes .span.running[data-task=slow]")
+        tab.wait_for_selector("#lanes .span.done[data-task=quick5]")
+        assert tab.locator("#lanes .span").count() == 6
+        assert tab.locator("#lanes .span.stolen").count() >= 1
+        assert tab.locator("#lanes .steal").count() >= 1
+        assert "5 of 7 done" in tab.inner_text("#figures")
+
+        tab.keyboard.press("2")
+        tab.wait_for_selector("#graph .node.waiting[data-task=last]")
+        assert tab.locator("#graph .node").count() == 7
+        assert tab.locator("#graph .edge.after").count() == 1
+        tab.keyboard.press("3")
+        tab.wait_for_selector("#tasks tbody tr:has-text('last') td:last-child:has-text('slow')")
+        tab.focus("#tasks tr[data-task=quick1] button")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("#story li:has-text('started')")
+        tab.wait_for_selector("#task-diff .add:has-text('x = 1')")
+        assert "quick1" in tab.inner_text("#task-name")
+        tab.keyboard.press("Escape")
+        tab.wait_for_selector("#task", state="hidden")
+
+        tab.click("#list li:has-text('Behind') button")
+        tab.wait_for_selector("#state.is-queued")
+        tab.wait_for_selector("#why:has-text('waits for r1: it needs src/m3.py too')")
+        tab.keyboard.press("j")
+        tab.wait_for_selector("#title:has-text('Steal')")
+
+        tab.click("#pause")
+        tab.wait_for_function("() => document.querySelector('#daemon').textContent.includes('open runs')")
+        go.touch()
+        tab.wait_for_selector("#state.is-paused")
+        tab.click("#resume")
+        tab.wait_for_selector("#state.is-done")
+        tab.wait_for_selector("#figures:has-text('green')")
+        tab.keyboard.press("4")
+        tab.wait_for_selector("#view-diff details:has-text('src/m5.py') .add:has-text('x = 5')")
+        head = repo.git("rev-parse", "HEAD")
+        tab.click("#land")
+        tab.click("#ask button[value=no]")
+        assert repo.git("rev-parse", "HEAD") == head
+        tab.click("#land")
+        tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#toast:has-text('landed as')")
+        tab.wait_for_selector("#why:has-text('landed as')")
+        assert repo.show("HEAD", "src/m5.py") == b"x = 5\n"
+        assert tab.is_disabled("#land")
+        assert ended(client, f"{runs}/r2")["state"] == "done"
+    page.close()
+
+
+def test_what_fails_is_cancelled_and_tried_again_from_the_page(
+    served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any
+) -> None:
+    """One task of a run, then the run, are cancelled with a question first; what failed is tried again; the page follows."""
+    runs = served.register(repo)
+    fixed = tmp_path / "fixed"
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        plan = {
+            "task": [
+                {
+                    "id": "flaky",
+                    "specialist": "service",
+                    "writes": ["src/m0.py"],
+                    "exec": ["test", "-e", str(fixed)],
+                    "attempts": 1,
+                },
+                {"id": "stuck/one", "specialist": "service", "writes": ["src/m1.py"], "exec": waits_for(fixed)},
+            ]
+        }
+        client.post(runs, json={"plan": plan})
+        tab.click("#list li:has-text('r1') button")
+        tab.wait_for_selector("#lanes .span.failed[data-task=flaky]")
+        tab.click("#lanes .span[data-task='stuck/one']")
+        tab.wait_for_selector("#task-name:has-text('stuck/one')")
+        tab.click("#task-cancel")
+        tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#state.is-failed")
+        fixed.touch()
+        tab.keyboard.press("a")
+        tab.wait_for_selector("#state.is-done")
+        assert tab.locator("#lanes .span[data-task=flaky]").count() == 2
+        never = tmp_path / "never"
+        client.post(
+            runs,
+            json={
+                "plan": {"task": [{"id": "w", "specialist": "test", "writes": ["src/m2.py"], "exec": waits_for(never)}]}
+            },
+        )
+        tab.wait_for_selector("#list li:has-text('r2')")
+        tab.keyboard.press("k")
+        tab.wait_for_selector("#lanes .span.running[data-task=w]")
+        tab.keyboard.press("x")
+        tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#state.is-cancelled")
+        never.touch()
+    page.close()
+
+
+def test_the_link_is_good_once_and_the_page_needs_it(served: DaemonProcess, browser: Any) -> None:
+    """A link opens the page once; without a session nothing of it is served, and no other site's page gets at it."""
+    address = link(served)
+    page = Page(browser, address)
+    other = browser.new_context().new_page()
+    assert other.goto(address).status == 401
+    root = re.sub(r"/open/.*", "/", address)
+    assert other.goto(root).status == 401
+    assert page.tab.goto(root).status == 200
+    (cookie,) = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    other.close()
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_in_both_themes(served: DaemonProcess, repo: Repo, scheme: str, browser: Any) -> None:
+    """At 360 pixels nothing but the wide drawings scrolls sideways, in the theme of the system; the toggle turns it; text is readable."""
+    runs = served.register(repo)
+    with served.client() as client:
+        ended(
+            client,
+            client.post(
+                runs, json={"plan": rewriting(*range(6), name="A name that is rather long for so narrow a page")}
+            ).headers["location"],
+        )
+    page = Page(browser, link(served), color_scheme=scheme)
+    tab = page.tab
+    tab.set_viewport_size({"width": 360, "height": 740})
+    tab.wait_for_selector("#state.is-done")
+    for key in "1234":
+        tab.keyboard.press(key)
+        tab.wait_for_selector(f"#view-{['lanes', 'graph', 'tasks', 'diff'][int(key) - 1]} > *")
+        assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), key
+    shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    before = tab.evaluate(shade)
+    assert (before < 200) == (scheme == "dark")
+    ink = "getComputedStyle(document.body).color.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
+    assert abs(tab.evaluate(ink) - before) > 400
+    tab.keyboard.press("t")
+    assert (tab.evaluate(shade) < 200) != (scheme == "dark")
+    page.close()
