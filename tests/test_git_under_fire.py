@@ -634,7 +634,7 @@ async def test_repositories_that_work(repo: Repo, tmp_path: Path, make: Callable
         (answer,) = line.merge([Job("t", 1, lease.changeset(), "Do it")])
     assert not answer.error
     pool.close()
-    (commit,) = line.land("Land")
+    (commit,) = land(line, "Land")
     found.packs.release("r1")
 
     def git(*words: str) -> str:
