@@ -112,7 +112,7 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(package_name="journeyman")
 def cli() -> None:
     """Gives a change that touches many files to several specialists at once, and hands back one checked commit."""
@@ -653,6 +653,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(EXIT_INTERRUPTED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
+    except click.exceptions.NoArgsIsHelpError as error:
+        say(error.format_message())
+        sys.exit(EXIT_BAD_INPUT)
     except click.ClickException as error:
         _fail(error.format_message(), EXIT_BAD_INPUT, as_json, [error.format_message()])
     except BaseExceptionGroup as group:

@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 
 from specialists import BUILTIN
+from specialists.edits import importing_from
 
 from .agents import load_agents
 from .config import Config
@@ -31,7 +32,11 @@ def specialists(config: Config, root: Path) -> list[Specialist]:
     found = {one.name: one for one in BUILTIN}
     problems: list[str] = []
     for point in entry_points(group=ENTRY_POINTS):
-        loaded = point.load()
+        try:
+            loaded = point.load()
+        except Exception as error:  # an installed package is broken: that is told, and no bug of ours
+            problems.append(f"entry point {point.name}: it cannot be loaded: {type(error).__name__}: {error}")
+            continue
         if isinstance(loaded, Specialist):
             found.setdefault(loaded.name, loaded)
         else:
@@ -86,12 +91,14 @@ def load_handler(name: str, root: Path, where: str) -> Handler:
             if spec is None or spec.loader is None or not (root / place).is_file():
                 raise BadInput(f"{where}: handler: there is no file {place}")
             module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            with importing_from(str(root)):
+                spec.loader.exec_module(module)
         else:
-            module = importlib.import_module(place)
+            with importing_from(str(root)):
+                module = importlib.import_module(place)
     except BadInput:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{where}: handler: {place} cannot be imported: {type(error).__name__}: {error}") from None
     handler = getattr(module, attribute, None)
     if not inspect.iscoroutinefunction(handler):

@@ -12,9 +12,11 @@ import importlib.util
 import inspect
 import io
 import re
+import sys
 import tokenize
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -169,9 +171,10 @@ def language_of(path: str) -> str | None:
 
 
 def needles(pattern: str) -> tuple[bytes, ...]:
-    """Words that any match of an ast-grep pattern must have in it: a file without one need not be parsed."""
+    """Words that any match of an ast-grep pattern must have in it: a file without one need not be parsed. Only words that are the
+    same bytes in every encoding that a file may have."""
     bare = _ANY_VARIABLE.sub(" ", pattern)
-    return tuple(dict.fromkeys(word.encode() for word in _WORD.findall(bare)))
+    return tuple(dict.fromkeys(word.encode() for word in _WORD.findall(bare) if word.isascii()))
 
 
 def pattern_problem(pattern: str, language: str) -> str | None:
@@ -277,6 +280,16 @@ def known_languages() -> tuple[str, ...]:
 # --- codemod ---------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def importing_from(root: str) -> Iterator[None]:
+    """Modules of a repository can be imported inside, behind all that is installed: nothing is shadowed by them."""
+    sys.path.append(root)
+    try:
+        yield
+    finally:
+        sys.path.remove(root)
+
+
 @lru_cache(maxsize=64)
 def find_codemod(name: str, root: str) -> Any:
     """The codemod of a name: `module.Class` of LibCST's own commands or of anything importable, or `file.py:name` under
@@ -289,10 +302,16 @@ def find_codemod(name: str, root: str) -> Any:
         raise BadInput(f"{name!r} is no codemod; write module.Class, or file.py:name")
     for place in (f"libcst.codemod.commands.{module}", module):
         try:
-            return _checked(name, importlib.import_module(place), attribute)
+            with importing_from(root):
+                found = importlib.import_module(place)
+            return _checked(name, found, attribute)
         except ModuleNotFoundError as error:
             if error.name is None or not place.startswith(error.name):
                 raise BadInput(f"{name}: cannot be imported: {error}") from None
+        except BadInput:
+            raise
+        except (Exception, SystemExit) as error:
+            raise BadInput(f"{name}: cannot be imported: {type(error).__name__}: {error}") from None
     # LibCST has renamed modules, never commands: a command of its own is found by its class alone.
     same = [one for one in shipped_codemods() if one.endswith(f".{attribute}")]
     if len(same) == 1:
@@ -309,8 +328,9 @@ def _load(file: str, root: str) -> Any:
         raise BadInput(f"there is no codemod file {file}")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
+        with importing_from(root):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
         raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {error}") from None
     return module
 

@@ -48,6 +48,7 @@ def test_a_rewrite_is_the_programs(language: str, pattern: str, replace: str, so
         ("$A.assertEquals($$$B)", ["assertEquals"]),
         ("$A + $B", []),
         ("foo(bar, $X)", ["foo", "bar"]),
+        ("café(bar)", ["bar"]),  # other bytes in a file of another encoding
     ],
 )
 def test_what_a_match_must_contain(pattern: str, words: list[str]) -> None:
@@ -137,6 +138,27 @@ def test_codemods_are_found_by_their_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInput, match=words):
             edit.find_codemod(name, str(tmp_path))
+
+
+def test_a_codemod_of_the_repositorys_own_package_is_imported(tmp_path: Path) -> None:
+    """`package.module.name` under the root, with what it imports from beside it; what cannot be imported is named, not raised."""
+    package = tmp_path / "owntools"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "words.py").write_text("WORD = b'up'\n")
+    (package / "mods.py").write_text("from owntools.words import WORD\n\ndef up(path, data):\n    return WORD\n")
+    (package / "broken.py").write_text("def f(:\n")
+    (package / "leaves.py").write_text("raise SystemExit(1)\n")
+    before = list(sys.path)
+    assert edit.find_codemod("owntools.mods.up", str(tmp_path))("a", b"x") == b"up"
+    for name, words in (
+        ("owntools.broken.f", "SyntaxError"),
+        ("owntools.leaves.f", "SystemExit"),
+        (".x.y", "cannot be imported"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            edit.find_codemod(name, str(tmp_path))
+    assert sys.path == before
 
 
 async def _run(repo: Repo, tasks: list[Task], **options: Any) -> RunReport:
