@@ -20,7 +20,7 @@ import attrs
 import msgspec
 import trio
 
-from . import claims, preparation
+from . import preparation, wishes
 from .actor import Actor
 from .attempts import Attempts
 from .budget import Budget
@@ -37,7 +37,6 @@ from .core.events import (
     Failed,
     Finished,
     InstanceDied,
-    Keys,
     Merged,
     Opened,
     Resumed,
@@ -67,9 +66,6 @@ _NO_RESULTS: Mapping[str, Any] = MappingProxyType({})
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _NO_EFFECT = ("rewrite", "codemod")  # in memory and in workers: nothing outside the process before its changeset
 _LEARNT = 500  # tasks
-_NOT_WISHED: Mapping[str, Any] = MappingProxyType(  # of an owner's task, what a wish for its path does not inherit
-    {"payload": None, "check": (), "estimate_s": None, "rewrite": None, "codemod": None, "exec": None}
-)
 
 
 class Runtime:
@@ -674,36 +670,15 @@ class Runtime:
             post=self._post,
             durable=self._journal.durable if self._journal is not None else None,
             hand_over=partial(self._hand_over, start.task),
-            planned=partial(self._planned, start.task),
+            planned=partial(wishes.planned, self.machine, start.task),
         )
 
-    def _planned(self, task: str, path: str) -> tuple[str, ...]:
-        """The other tasks of the run whose claims cover a path."""
-        records = self.machine.records.values()
-        return tuple(one.task.id for one in records if one.task.id != task and claims.covers(one.task.writes, path))
-
     def _hand_over(self, task: str, path: str, why: str) -> str | None:
-        """Make a wish for another task's path a task of its own, after the owner's and by its specialist, for a model. One wish deep:
-        a task that was wished for cannot wish, so a run ends. The same wish again, after a crash, is the same task."""
-        records = self.machine.records
-        owners = [one for one in self.machine.registry.owner(path) if one != task]
-        wishes = [event for _, event, _ in self.machine.history if isinstance(event, Submitted) and event.asked_by]
-        if any(event.tasks[0].id == task for event in wishes):
-            return None
-        words = f"{why.strip()}\n\n(`{task}` asked for this: {path} was "
-        for event in wishes:
-            known = event.tasks[0]
-            if event.asked_by == task and known.writes == (path,) and known.goal.startswith(words):
-                return known.id
-        if not owners:
-            return None
-        owner = records[owners[0]].task
-        name = next(f"{owner.id}+{n}" for n in range(1, len(records) + 2) if f"{owner.id}+{n}" not in records)
-        goal = f"{words}`{owner.id}`'s.)"
-        wish = attrs.evolve(owner, id=name, goal=goal, writes=(path,), after=(owner.id,), **_NOT_WISHED)
-        keys, estimates = (Keys((path,), ()),), (records[owner.id].estimate_s,)
-        self._post(Submitted(records[task].group, (wish,), keys=keys, estimates=estimates, asked_by=task))
-        return name
+        wish = wishes.hand_over(self.machine, task, path, why)
+        if isinstance(wish, Submitted):
+            self._post(wish)
+            return wish.tasks[0].id
+        return wish
 
     async def _record(self, event: Event) -> None:
         self._post(event)

@@ -29,7 +29,7 @@ LAYERS = (
     ),
     ("checkout",),
     ("overlay", "worktrees", "line", "landing", "recovery"),
-    ("actor", "attempts", "finish", "preparation", "handles"),
+    ("actor", "attempts", "finish", "preparation", "handles", "wishes"),
     ("engine",),
     ("submission", "planfile"),
     ("blocking", "aio", "config", "progress", "trace", "runs", "rewind", "doctor"),
