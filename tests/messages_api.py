@@ -673,6 +673,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model", type=model_of, default=Worker(), help="worker (default), obedient, or a script's path"
     )
+    parser.add_argument(
+        "--first-s", type=float, default=0.0, metavar="S", help="seconds before a worker's answer begins"
+    )
     parser.add_argument("--ledger", metavar="FILE", type=Path, help="append each call as a JSON line")
     parser.add_argument("--key", help="the one API key to accept (default: any)")
     parser.add_argument(
@@ -685,12 +688,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _run(options: argparse.Namespace) -> None:
     limits = Limits(options.requests, options.input_tokens, options.output_tokens)
+    model = options.model
+    if isinstance(model, Worker):
+        model = attrs.evolve(model, first_s=options.first_s)
     with (
         open(options.ledger, "a") if options.ledger else nullcontext() as file,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as told,
     ):
         async with serve(
-            options.model, faults=options.fault, limits=limits, key=options.key, ledger_file=file, port=options.port
+            model, faults=options.fault, limits=limits, key=options.key, ledger_file=file, port=options.port
         ) as api:
             print(api.url, flush=True)
             async for _ in told:

@@ -6,6 +6,7 @@ forked process leads a session of its own and has its own files for output, so i
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -63,9 +64,10 @@ class Started:
 class Zygote:
     """The harness's side; a context."""
 
-    def __init__(self) -> None:
+    def __init__(self, *modules: str) -> None:
+        """`modules` are imported beforehand, besides the command line."""
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -158,8 +160,8 @@ def _wait(pid: int, timeout_s: float | None) -> int | None:
 
 def main() -> None:
     """Serve until the standard input ends."""
-    import runtime.cli  # noqa: F401  # what makes it warm
-
+    for name in ("runtime.cli", *sys.argv[1:]):  # what makes it warm
+        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
