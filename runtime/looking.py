@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import attrs
 import click
@@ -282,7 +283,8 @@ def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
 @click.option(
     "--to", metavar="CHECKPOINT", default="", help="Back to a checkpoint's name, a task's commit, or a commit."
 )
-def undo(run_name: str, task: str | None, repo: str, as_json: bool, everything: bool, to: str) -> int:
+@socketed
+def undo(run_name: str, task: str | None, repo: str, as_json: bool, socket_path: str, everything: bool, to: str) -> int:
     """Take a run's last step back; with TASK, only that task's change and what was built on it.
 
     A run that has landed is taken off the branch first, by a reverting commit. `redo` brings back what `undo` took.
@@ -290,6 +292,10 @@ def undo(run_name: str, task: str | None, repo: str, as_json: bool, everything: 
     if task is not None and (everything or to):
         raise BadInput("TASK does not go with --all or --to")
     repository = Repository.open(repo)
+    spoken = Spoken.find(repository, socket_path=socket_path)
+    if spoken is not None:
+        how = {"task": task or "", "everything": everything, "to": to}
+        return _told_rewound(_rewound(spoken.post(run_name, "undo", how)), as_json)
     if task is not None:
         return _told_rewound(trio.run(rewind.take_back, repository, run_name, task), as_json)
     return _told_rewound(trio.run(partial(rewind.undo, repository, run_name, everything=everything, to=to)), as_json)
@@ -298,12 +304,20 @@ def undo(run_name: str, task: str | None, repo: str, as_json: bool, everything: 
 @click.command()
 @click.argument("run_name", metavar="RUN")
 @common
+@socketed
 @click.option("--all", "everything", is_flag=True, help="Everything that was undone.")
-def redo(run_name: str, repo: str, as_json: bool, everything: bool) -> int:
+def redo(run_name: str, repo: str, as_json: bool, socket_path: str, everything: bool) -> int:
     """Bring back what the last undo took."""
-    return _told_rewound(
-        trio.run(partial(rewind.redo, Repository.open(repo), run_name, everything=everything)), as_json
-    )
+    repository = Repository.open(repo)
+    spoken = Spoken.find(repository, socket_path=socket_path)
+    if spoken is not None:
+        return _told_rewound(_rewound(spoken.post(run_name, "redo", {"everything": everything})), as_json)
+    return _told_rewound(trio.run(partial(rewind.redo, repository, run_name, everything=everything)), as_json)
+
+
+def _rewound(told: Any) -> rewind.Rewound:
+    """What a daemon told of an undo or a redo."""
+    return msgspec.convert({name: value for name, value in told.items() if name != "ok"}, rewind.Rewound)
 
 
 def _told_rewound(made: rewind.Rewound, as_json: bool) -> int:

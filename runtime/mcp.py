@@ -186,6 +186,22 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
         return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/land", body))
 
     @server.tool()
+    async def undo(
+        ctx: Context, run: str, repository: str = "", task: str = "", everything: bool = False
+    ) -> dict[str, Any]:
+        """Take a run's last step back; with `task`, only that task's change. What has landed comes off the branch by a
+        reverting commit."""
+        runs = await rest.runs(ctx, repository)
+        body = {"task": task, "everything": everything}
+        return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/undo", body))
+
+    @server.tool()
+    async def redo(ctx: Context, run: str, repository: str = "", everything: bool = False) -> dict[str, Any]:
+        """Bring back what the last undo took."""
+        runs = await rest.runs(ctx, repository)
+        return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/redo", {"everything": everything}))
+
+    @server.tool()
     async def cancel(ctx: Context, run: str, repository: str = "", task: str = "") -> dict[str, Any]:
         """End a run, or one task of it. What is done is kept."""
         runs = await rest.runs(ctx, repository)

@@ -20,7 +20,7 @@ from .git import Repository
 from .landing import land
 from .preparation import rules_back
 from .report import outcome
-from .runs import Held, held, load, may_land
+from .runs import Held, Opener, held, load, may_land
 from .worktrees import Pool
 
 
@@ -41,10 +41,12 @@ class Rewound:
     red: tuple[str, ...] = ()  # checks that are red now
 
 
-async def undo(repository: Repository, run: str, *, everything: bool = False, to: str = "") -> Rewound:
+async def undo(
+    repository: Repository, run: str, *, everything: bool = False, to: str = "", opener: Opener | None = None
+) -> Rewound:
     """One step back: off the branch, if it was landed; else the line goes to the checkpoint before (`to` a named one, or to its base
     with `everything`). Raises BadInput when there is nothing to undo, RepositoryRefused when it would overwrite uncommitted work."""
-    async with held(repository, run) as one:
+    async with held(repository, run, opener=opener) as one:
         line = one.line_now
         carried = one.machine.undo.carried
         if carried and not to:
@@ -66,9 +68,9 @@ async def undo(repository: Repository, run: str, *, everything: bool = False, to
         return await _rewound(one)
 
 
-async def redo(repository: Repository, run: str, *, everything: bool = False) -> Rewound:
+async def redo(repository: Repository, run: str, *, everything: bool = False, opener: Opener | None = None) -> Rewound:
     """What the last undo took, again: one step, or all of them. Raises BadInput when there is nothing to redo."""
-    async with held(repository, run) as one:
+    async with held(repository, run, opener=opener) as one:
         if not one.machine.undo.redo:
             raise BadInput(f"run {run}: there is nothing to redo")
         off: dict[str, None] = {}
@@ -101,10 +103,10 @@ async def _redo_one(one: Held, everything: bool) -> Rewound:
     return attrs.evolve(made, landed=landed)
 
 
-async def take_back(repository: Repository, run: str, task: str) -> Rewound:
+async def take_back(repository: Repository, run: str, task: str, *, opener: Opener | None = None) -> Rewound:
     """Take one task's change out by its inverse, with the tasks that needed it, and run the checks again. After a landing the
     same comes onto the branch, when no check is red. Raises BadInput, Entangled with the list, RepositoryRefused."""
-    async with held(repository, run) as one:
+    async with held(repository, run, opener=opener) as one:
         records = one.machine.records
         if task not in records:
             raise BadInput(f"run {run} has no task {task!r}")

@@ -45,6 +45,8 @@ def test_a_run_from_submission_to_landing(daemon: DaemonProcess, repo: Repo) -> 
         assert {row["id"] for row in client.get(f"{address}/graph").json()["tasks"]} == {"t0", "t1", "t2"}
         assert [one["run"] for one in client.get(runs).json()] == ["r1"]
         assert repo.git("rev-parse", "HEAD") == base
+        kept = client.post(f"{address}/checkpoints", json={"name": "good"}).json()
+        assert client.get(f"{address}/checkpoints").json() == {"good": kept["commit"]}
         landed = client.post(f"{address}/land").json()
         assert repo.git("rev-parse", "HEAD") == landed["commit"]
         assert client.post(f"{address}/land").json()["code"] == "repository-refused"

@@ -23,7 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 TOOLS = {
-    "plan", "run", "refactor", "retry", "land", "cancel", "status", "diff",
+    "plan", "run", "refactor", "retry", "land", "undo", "redo", "cancel", "status", "diff",
     "autonomous_build_and_deploy", "get_delegation_result", "list_delegations", "cancel_delegation",
 }  # fmt: skip
 
@@ -95,6 +95,10 @@ async def _whole_job(client: Client, repo: Repo) -> None:
     assert changed["counts"] == {"done": 2}
     landed = await told(client, "land", repository=where, run=changed["run"], message="Say it")
     assert repo.git("rev-parse", "HEAD") == landed["commit"]
+    assert repo.show("HEAD", "src/m2.py") == b"say(2)\n"
+    assert (await told(client, "undo", repository=where, run=changed["run"]))["ok"]
+    assert repo.show("HEAD", "src/m2.py") == b"print(2)\n"
+    assert (await told(client, "redo", repository=where, run=changed["run"]))["landed"]
     assert repo.show("HEAD", "src/m2.py") == b"say(2)\n"
     uri = f"journeyman://{ran['repository']}/runs/{ran['run']}"
     report = (await client.read_resource(f"{uri}/report")).contents[0]

@@ -148,6 +148,13 @@ def test_a_whole_run_in_the_browser(served: DaemonProcess, repo: Repo, tmp_path:
         tab.wait_for_selector("#why:has-text('landed as')")
         assert repo.show("HEAD", "src/m5.py") == b"x = 5\n"
         assert tab.is_disabled("#land")
+        tab.keyboard.press("u")
+        tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#land:not([disabled])")
+        assert repo.show("HEAD", "src/m5.py") == b"print(5)\n"
+        tab.click("#redo")
+        tab.wait_for_selector("#why:has-text('landed as')")
+        assert repo.show("HEAD", "src/m5.py") == b"x = 5\n"
         assert ended(client, f"{runs}/r2")["state"] == "done"
     page.close()
 

@@ -50,6 +50,15 @@ def test_the_same_words_do_the_same_work(
     assert json.loads(landed.stdout)["commit"] == repo.git("rev-parse", "HEAD")
     assert repo.git("log", "-1", "--format=%s") == "Log it"
     assert journeyman("land", "r1", cwd=repo.path).returncode == 6
+    undone = json.loads(journeyman("undo", "r1", "--json", cwd=repo.path).stdout)
+    assert (undone["ok"], undone["landed"]) == (True, [repo.git("rev-parse", "HEAD")])
+    assert repo.show("HEAD", "src/m1.py") == b"print(1)\n"
+    assert journeyman("redo", "r1", cwd=repo.path).returncode == 0
+    assert repo.show("HEAD", "src/m1.py") == b"log(1)\n"
+    taken = json.loads(journeyman("undo", "r1", "t0", "--json", cwd=repo.path).stdout)
+    assert (taken["off"], taken["red"]) == (["t0"], [])
+    assert (repo.show("HEAD", "src/m0.py"), repo.show("HEAD", "src/m1.py")) == (b"print(0)\n", b"log(1)\n")
+    assert journeyman("undo", "r1", "t0", cwd=repo.path).returncode == 2
     assert journeyman("cancel", "r9", cwd=repo.path).returncode == 2
     plan.write_text(json.dumps({"task": [{"id": "a", "specialist": "cook"}]}))
     bad = journeyman("submit", str(plan), "--json", cwd=repo.path)

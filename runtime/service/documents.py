@@ -35,6 +35,7 @@ def run_document(status: Status, repository: str) -> dict[str, Any]:
         "waits": attrs.asdict(status.waits) if status.waits is not None else None,
         "error": status.error or None,
         "culprit": status.culprit,
+        "on_branch": bool(status.machine is not None and status.machine.undo.carried),
     }
 
 

@@ -79,6 +79,20 @@ class Landing(_Model):
     split_by: Literal["", "dir", "owner", "specialist"] = ""
 
 
+class Undoing(_Model):
+    task: str = ""
+    everything: bool = False
+    to: str = ""
+
+
+class Redoing(_Model):
+    everything: bool = False
+
+
+class NewCheckpoint(_Model):
+    name: str = ""
+
+
 class NewLimits(_Model):
     instances: int | None = None
     runs: int | None = None
@@ -300,6 +314,25 @@ class Api:
         commits = await self._served(request).land(run, how.message, how.keep_commits, how.split_by)
         return {"run": run, "ok": True, "commit": commits[-1], "landed": list(commits)}
 
+    async def undo(self, request: Request) -> Any:
+        how = await _body(request, Undoing, optional=True)
+        made = await self._served(request).undo(self._run(request), how.task, everything=how.everything, to=how.to)
+        return {**attrs.asdict(made), "ok": not made.red}
+
+    async def redo(self, request: Request) -> Any:
+        how = await _body(request, Redoing, optional=True)
+        made = await self._served(request).redo(self._run(request), everything=how.everything)
+        return {**attrs.asdict(made), "ok": not made.red}
+
+    async def checkpoint(self, request: Request) -> Any:
+        how = await _body(request, NewCheckpoint, optional=True)
+        run = self._run(request)
+        ref, commit = await self._served(request).checkpoint(run, how.name)
+        return {"run": run, "ref": ref, "commit": commit}
+
+    async def checkpoints(self, request: Request) -> Any:
+        return await self._served(request).checkpoints(self._run(request))
+
     async def _after(self, request: Request, state: str = "") -> Any:
         served = self._served(request)
         status = await served.status(self._run(request))
@@ -509,6 +542,21 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", _RUN + "/land", Api.land, "Bring its result onto the branch that is checked out", body=Landing,
         problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
+    ),
+    Endpoint(
+        "POST", _RUN + "/undo", Api.undo, "Take its last step back, or one task's change", body=Undoing,
+        problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
+    ),
+    Endpoint(
+        "POST", _RUN + "/redo", Api.redo, "Bring back what the last undo took", body=Redoing,
+        problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
+    ),
+    Endpoint(
+        "GET", _RUN + "/checkpoints", Api.checkpoints, "Its named checkpoints", problems=("bad-input", *_GONE, *_REFUSES),
+    ),
+    Endpoint(
+        "POST", _RUN + "/checkpoints", Api.checkpoint, "Keep its line as it is now under a name", body=NewCheckpoint,
+        problems=("bad-input", *_GONE, *_REFUSES),
     ),
 )  # fmt: skip
 _PAGE: Final = Endpoint("GET", "/", Api.page, "The page", content="text/html")

@@ -46,6 +46,7 @@ from ..planfile import dump, loads
 from ..record_codec import decode
 from ..recovery import tidy
 from ..report import RunReport
+from ..rewind import Rewound, checkpoint, redo, take_back, undo
 from ..submission import (
     ENDED,
     QUEUED,
@@ -562,20 +563,50 @@ class Served:
         self, run: str, message: str = "", keep_commits: bool = False, split_by: str = ""
     ) -> tuple[str, ...]:
         """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused, ChecksRed."""
-        await self.entry(run)
-        if run in self.live:
-            raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])}")
         place = await trio.to_thread.run_sync(self._place) if split_by else None
         parts = refactors.parts(split_by, place.repository, place.specialists) if place is not None else None
-        async with self._landing, self.writing() as writer:
+        async with self._changing(run) as opener:
             return await past_runs.land(
                 self.repository,
                 run,
                 message=message,
                 keep_commits=keep_commits,
                 parts=parts,
-                opener=self._opener(writer),
+                opener=opener,
             )
+
+    async def undo(self, run: str, task: str = "", *, everything: bool = False, to: str = "") -> Rewound:
+        """Take a run's last step back, or one task's change. Raises BadInput, RepositoryRefused."""
+        if task and (everything or to):
+            raise BadInput("task: it does not go with everything or to")
+        async with self._changing(run) as opener:
+            if task:
+                return await take_back(self.repository, run, task, opener=opener)
+            return await undo(self.repository, run, everything=everything, to=to, opener=opener)
+
+    async def redo(self, run: str, *, everything: bool = False) -> Rewound:
+        """Bring back what the last undo took. Raises BadInput, RepositoryRefused."""
+        async with self._changing(run) as opener:
+            return await redo(self.repository, run, everything=everything, opener=opener)
+
+    async def checkpoint(self, run: str, name: str = "") -> tuple[str, str]:
+        """Keep the line as it is now under a name: (ref, commit). Raises BadInput."""
+        await self.entry(run)
+        return await trio.to_thread.run_sync(checkpoint, self.repository, run, name)
+
+    async def checkpoints(self, run: str) -> dict[str, str]:
+        """{name: commit} of a run's named checkpoints."""
+        await self.entry(run)
+        return await trio.to_thread.run_sync(lambda: past_runs.load(self.repository, run).line().checkpoints())
+
+    @asynccontextmanager
+    async def _changing(self, run: str) -> AsyncIterator[Callable[[], Journal]]:
+        """The journal's opener, for a change of a run that does not go on."""
+        await self.entry(run)
+        if run in self.live:
+            raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])}")
+        async with self._landing, self.writing() as writer:
+            yield self._opener(writer)
 
     def drain(self) -> None:
         """Start nothing more; what runs may end. What is left is taken up by the next daemon."""

@@ -163,7 +163,7 @@ function drawHead(now) {
   find("title").textContent = `${at.run} ${status?.title ?? ""}`;
   find("state").textContent = state;
   find("state").className = `badge is-${state}`;
-  const why = status?.waits?.reason || status?.error || (status?.landed?.length ? `landed as ${status.landed.at(-1).slice(0, 12)}` : "");
+  const why = status?.waits?.reason || status?.error || (status?.on_branch ? `landed as ${status.landed.at(-1).slice(0, 12)}` : "");
   find("why").textContent = why;
   const counts = model.counts(), total = Math.max(1, model.tasks.size);
   const bar = find("bar");
@@ -182,7 +182,9 @@ function drawHead(now) {
   find("resume").disabled = !["paused", "interrupted"].includes(state);
   find("retry").disabled = !["partial", "failed", "cancelled"].includes(state);
   find("cancel").disabled = !["running", "queued", "paused", "interrupted"].includes(state);
-  find("land").disabled = !["done", "partial", "failed"].includes(state) || !status?.commit || status.commit === status.base || status.landed.length > 0;
+  find("undo").disabled = !OVER.has(state) || !status?.commit || (status.commit === status.base && !status.on_branch);
+  find("redo").disabled = !OVER.has(state) || !status?.base;
+  find("land").disabled = !["done", "partial", "failed"].includes(state) || !status?.commit || status.commit === status.base || status.on_branch;
 }
 
 function drawTasks() {
@@ -226,6 +228,7 @@ async function showTask() {
     find("task-goal").textContent = told.goal || "";
     find("task-error").textContent = told.error || "";
     find("task-cancel").hidden = ["done", "failed", "skipped", "cancelled"].includes(told.state) || status?.state !== "running";
+    find("task-undo").hidden = told.state !== "done" || !told.commit || !OVER.has(status?.state);
     find("story").replaceChildren(...told.story.map((row) => element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, inWords(row)))));
     drawDiff(find("task-diff"), diff, false);
   } catch (error) { find("task-error").textContent = error.message; }
@@ -244,7 +247,7 @@ async function act(verb, question, body = {}) {
   try {
     const told = await ask(runPath(verb), body);
     tell(verb === "land" ? `landed as ${told.commit.slice(0, 12)}` : `${at.run} is ${told.state}`);
-    if (["resume", "retry"].includes(verb)) watch(); else await refresh();
+    if (["resume", "retry", "undo", "redo"].includes(verb)) watch(); else await refresh();
     list();
   } catch (error) { tell(error.message); }
 }
@@ -254,6 +257,8 @@ const ACTIONS = {
   resume: () => act("resume"),
   retry: () => act("retry"),
   cancel: () => act("cancel", `End run ${at.run}? What is done is kept on its line.`),
+  undo: () => act("undo", status?.on_branch ? `Take ${at.run} off the branch again, by a reverting commit?` : `Take the last step of ${at.run} back?`),
+  redo: () => act("redo"),
   land: () => act("land", `Bring the result of ${at.run} onto the branch that is checked out?`),
 };
 
@@ -293,7 +298,7 @@ function step(by) {
 }
 
 const KEYS = {
-  j: () => step(1), k: () => step(-1), p: ACTIONS.pause, r: ACTIONS.resume, a: ACTIONS.retry, x: ACTIONS.cancel, l: ACTIONS.land,
+  j: () => step(1), k: () => step(-1), p: ACTIONS.pause, r: ACTIONS.resume, a: ACTIONS.retry, u: ACTIONS.undo, U: ACTIONS.redo, x: ACTIONS.cancel, l: ACTIONS.land,
   t: flip, "?": () => find("keys").showModal(), Escape: () => go({ task: "" }),
   1: () => go({ view: "lanes" }), 2: () => go({ view: "graph" }), 3: () => go({ view: "tasks" }), 4: () => go({ view: "diff" }),
 };
@@ -319,6 +324,14 @@ find("close").addEventListener("click", () => go({ task: "" }));
 find("task-cancel").addEventListener("click", async () => {
   if (!(await sure(`Cancel the task ${at.task}?`))) return;
   try { await ask(runPath("cancel"), { task: at.task }); await refresh(); } catch (error) { tell(error.message); }
+});
+find("task-undo").addEventListener("click", async () => {
+  if (!(await sure(`Take back what ${at.task} changed, and what was built on it?`))) return;
+  try {
+    const told = await ask(runPath("undo"), { task: at.task });
+    tell(`taken back: ${told.off.join(", ")}`);
+    watch();
+  } catch (error) { tell(error.message); }
 });
 find("repository").addEventListener("change", (event) => { runs = []; go({ repository: event.target.value, run: "", task: "" }); list(); });
 addEventListener("hashchange", arrived);
