@@ -55,7 +55,7 @@ STALL_S: Final = 90.0
 """Silence on a stream, seconds. The service sends pings while a model thinks, some tens of seconds apart."""
 
 STALLS_ALLOWED: Final = 2  # of one turn: the call is cancelled and the turn asked again; then the attempt fails
-MALFORMED_ALLOWED: Final = 3  # tool inputs in a row that no tool can take, or answers that do not parse
+MALFORMED_ALLOWED: Final = 3  # answers in a row whose calls no tool can take, or that do not parse
 MODEL_FAMILY: Final = "sonnet"
 _CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
 _HIDDEN_TOKENS: Final = (
@@ -185,7 +185,7 @@ class _Session:
     rounds: int = 0  # times that red checks went back
     nudged: bool = False
     cut_short: bool = False  # the last answer had a lower limit than it should, for the budget's sake
-    malformed: int = 0  # calls in a row
+    malformed: int = 0  # answers in a row with malformed calls only
     desk: Desk | None = None
     tools: tuple[dict[str, Any], ...] = ()
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
@@ -301,24 +301,26 @@ class _Session:
         return await self._judge(content)
 
     async def _perform(self, calls: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        malformed = 0
         results = []
         for call in calls:
-            results.append(await self._call(call))
+            result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call["id"]}
+            try:
+                result["content"] = self._redacted(await self._call(call))
+            except ToolError as error:
+                malformed += isinstance(error, MalformedInput)
+                result |= {"content": self._redacted(str(error)), "is_error": True}
+            results.append(result)
+        self.malformed = self.malformed + 1 if malformed == len(calls) else 0
         if self.malformed >= MALFORMED_ALLOWED:
-            raise MalformedCall(f"{self.malformed} calls in a row were malformed, the last: {results[-1]['content']}")
+            words = f"{self.malformed} answers in a row had malformed calls only, the last: {results[-1]['content']}"
+            raise MalformedCall(words)
         return results
 
-    async def _call(self, call: Mapping[str, Any]) -> dict[str, Any]:
-        result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call["id"]}
-        try:
-            if self.desk is None:
-                raise MalformedInput("there are no tools here")
-            result["content"] = self._redacted(await self.desk.call(call["name"], call["input"]))
-            self.malformed = 0
-        except ToolError as error:
-            self.malformed = self.malformed + 1 if isinstance(error, MalformedInput) else 0
-            result |= {"content": self._redacted(str(error)), "is_error": True}
-        return result
+    async def _call(self, call: Mapping[str, Any]) -> str:
+        if self.desk is None:
+            raise MalformedInput("there are no tools here")
+        return await self.desk.call(call["name"], call["input"])
 
     def _redacted(self, text: str) -> str:
         return secrets.redacted(text, self.claude.secret)
