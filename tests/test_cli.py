@@ -590,3 +590,33 @@ def test_a_file_of_several_tasks_has_one_state(repo: Repo, tmp_path: Path) -> No
     rows = {row["path"]: row["state"] for row in map(json.loads, report.read_text().splitlines())}
     assert rows["src/m1.py"] == "changed"
     assert sum(done.json["files"].values()) == 2 * len(rows)
+
+
+def test_a_formatter_that_fails_is_told_like_a_red_check(repo: Repo) -> None:
+    """Exit 4 with what it said; the run's report is there, and nothing lands."""
+    base = repo.commit(SOURCES)
+    done = journeyman("refactor", *REWRITE, "src/m1.py", "--format", "false", "--land", "--json", cwd=repo.path)
+    assert done.code == 4
+    assert [(check["command"], check["ok"]) for check in done.json["checks"]] == [("false", False)]
+    assert done.json["files"]["changed"] == 1
+    assert repo.git("rev-parse", "HEAD") == base
+
+
+def test_the_configuration_counts_for_every_verb_that_runs(repo: Repo) -> None:
+    """The cap on all instances, and the checks that belong to a specialist's work."""
+    config = 'max_instances = 1\n[specialists.service]\nchecks = ["git --version"]\n'
+    repo.commit({**SOURCES, "journeyman.toml": config})
+    done = journeyman("refactor", *REWRITE, "src/**", "--json", cwd=repo.path)
+    assert done.code == 0, done.out
+    assert len(done.json["instances"]) == 1
+    assert [check["command"] for check in done.json["checks"]] == ["git --version"]
+
+
+def test_a_larger_cap_on_size_counts_to_the_end(repo: Repo) -> None:
+    """`--size-cap` is obeyed where files are chosen and where they are edited, whatever the way."""
+    repo.commit({"big.txt": "a\n" * 600_000, "mod.py": "def up(path, data):\n    return data.upper()\n"})
+    for how in (("--codemod", "mod.py:up"), ("--exec", "sed", "-i", "1s/a/A/", "{file}", ";")):
+        done = journeyman("refactor", *how, "big.txt", "--json", cwd=repo.path)
+        assert done.json["files"]["skipped"] == 1
+        done = journeyman("refactor", *how, "big.txt", "--size-cap", "2000000", "--json", cwd=repo.path)
+        assert done.json["files"]["changed"] == 1, done.out
