@@ -300,7 +300,7 @@ class Parts:
         if self.by == "specialist":
             return by_path(path, self.specialists)
         found = [owner for pattern, owner in self.owners if claims.matches(pattern, path)]
-        return found[-1] if found else "nobody"  # the last matching line counts
+        return (found[-1] if found else "") or "nobody"  # the last matching line counts
 
 
 def parts(by: str, repository: Repository, specialists: Sequence[Specialist]) -> Parts:
@@ -316,11 +316,14 @@ def parts(by: str, repository: Repository, specialists: Sequence[Specialist]) ->
 
 
 def _owners(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    """(glob, owners) of the lines of a CODEOWNERS file; a line without an owner takes one away. As GitHub reads it: `docs/*` is what
+    lies in the folder itself, every other pattern goes for all that is below what it matches."""
     for line in lines:
         words = line.split("#", 1)[0].split()
-        if len(words) < 2:
+        if not words:
             continue
         pattern = words[0]
         anchored = pattern.lstrip("/") if "/" in pattern.rstrip("/") else f"**/{pattern}"
-        for each in (anchored, f"{anchored.rstrip('/')}/**"):
-            yield each, " ".join(words[1:])
+        yield anchored, " ".join(words[1:])
+        if not pattern.endswith("/*"):
+            yield f"{anchored.rstrip('/')}/**", " ".join(words[1:])

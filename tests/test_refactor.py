@@ -6,9 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import Repo
 
 from runtime.git import Repository
-from runtime.refactor import How, batch
+from runtime.refactor import How, batch, parts
 from specialists import BUILTIN
 
 
@@ -38,3 +39,29 @@ def test_a_goal_names_its_files(tmp_path: Path, words: str, size: int | None, go
         subprocess.run(["git", *line], cwd=tmp_path, check=True)
     made = batch(Repository.open(tmp_path), ["*.py"], How(goal=words), BUILTIN, size=size)
     assert [task.goal for task in made.plan.tasks] == goals
+
+
+OWNERS = """
+# who looks after what
+*            @all
+*.md         @docs @writers
+/build/logs/ @ops      # anchored
+docs/*       @docs
+apps/        @apps
+/apps/free
+src/**/x.py  @x
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "owner"),
+    [
+        ("a.py", "@all"), ("src/deep/a.py", "@all"), ("src/README.md", "@docs @writers"), ("build/logs/a/b.txt", "@ops"),
+        ("x/build/logs/a.txt", "@all"), ("docs/a.txt", "@docs"), ("docs/deep/a.txt", "@all"), ("lib/apps/a.py", "@apps"),
+        ("apps/free/a.py", "nobody"), ("apps/free2/a.py", "@apps"), ("src/a/b/x.py", "@x"), ("src/x.py", "@x"),
+    ],
+)  # fmt: skip
+def test_a_file_belongs_to_its_owners(repo: Repo, path: str, owner: str) -> None:
+    """The last line of CODEOWNERS that matches counts, as GitHub reads it; one without an owner takes it away."""
+    repo.commit({".github/CODEOWNERS": OWNERS})
+    assert parts("owner", Repository.open(repo.path), BUILTIN)(path) == owner
