@@ -31,7 +31,7 @@ def shop(repo: Repo) -> Repo:
 
 def slowly(request: Any) -> Reply:
     """The worker, at a pace at which twenty work at the same time."""
-    return attrs.evolve(Worker()(request), first_s=2.0, pace_s=0.5)
+    return attrs.evolve(Worker()(request), first_s=2.0)
 
 
 @pytest.mark.parametrize("name", ["429-spend-limit", "429-plan-limit", "400-credit"])
