@@ -153,9 +153,9 @@ class Runtime:
         assert self._portal is not None
         return Ticket(self._portal, ticket)
 
-    async def resume(self, run: str) -> RunReport:
-        """Go on with a run that did not end."""
-        report: RunReport = await self._call(self._open().resume, run)
+    async def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+        """Go on with a run that did not end; `edits` are other budgets of its tasks."""
+        report: RunReport = await self._call(self._open().resume, run, edits)
         return report
 
     async def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:

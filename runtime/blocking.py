@@ -107,9 +107,10 @@ class Runtime:
         """Hand over one task; it is in the journal when this returns."""
         return Ticket(self._open(), self._open().call(self._runtime.submit, task))
 
-    def resume(self, run: str) -> RunReport:
-        """Go on with a run that did not end."""
-        return self._open().call(self._runtime.resume, run)
+    def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+        """Go on with a run that did not end; `edits` are other budgets of its tasks."""
+        report: RunReport = self._open().call(self._runtime.resume, run, edits)
+        return report
 
     def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
         """Try again what failed in an ended run."""

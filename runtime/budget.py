@@ -264,7 +264,8 @@ def _check(task: str, allowance: Allowance, now: Balance, asked: Balance) -> Non
         )
         raise BudgetSpent(
             f"the budget of {whose} is {budget_words}: {spent_words} spent and {reserved_words} reserved by calls under way, and "
-            f"the next call could take {more_words}; resume with a larger budget to go on",
+            f"the next call could take {more_words}; resume with a larger one to go on: "
+            + (f"--edit '{task}.budget_{unit}=MORE'" if task else f"--budget-{unit} MORE"),
             task=task,
             unit=unit,
             budget=budget,

@@ -14,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,9 +58,11 @@ def words_of(command: str) -> list[str]:
     return [sys.executable if word == "{python}" else word for word in words]
 
 
-async def run_command(words: Sequence[str], folder: Path, timeout_s: float) -> tuple[int | None, bytes]:
+async def run_command(
+    words: Sequence[str], folder: Path, timeout_s: float, passed: Mapping[str, str] | None = None
+) -> tuple[int | None, bytes]:
     """(exit code, the tail of its output); None when it took too long or could not be started. Its whole process group ends
-    with it, and with us."""
+    with it, and with us. `passed` is what its environment has besides `child_environment`."""
     missing = _missing(words[0], folder)
     if missing:
         return None, missing.encode()
@@ -72,7 +74,7 @@ async def run_command(words: Sequence[str], folder: Path, timeout_s: float) -> t
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=child_environment(),
+            env={**child_environment(), **(passed or {})},
         )
     except OSError as error:
         return None, f"{words[0]}: {error.strerror or error}".encode()

@@ -178,6 +178,7 @@ def _options(place: Place, flags: dict[str, Any], dry_run: bool, as_json: bool, 
         events=flags["events"],
         budget_usd=flags["budget_usd"],
         budget_tokens=flags["budget_tokens"],
+        pass_environment=place.config.pass_environment,
         quiet=flags["quiet"] or as_json,
         **more,
     )
@@ -282,7 +283,8 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         say(f"{changed} file{'' if changed == 1 else 's'} changed on {report.line}")
         red = any(not check.ok for check in report.checks)
         open_tasks = any(state != "done" and number for state, number in report.counts.items())
-        verbs = ["diff", *(["retry"] if open_tasks else []), *([] if red else ["land"])]
+        ended = report.state not in ("interrupted", "paused")
+        verbs = ["diff", *(["retry"] if open_tasks and ended else []), *([] if red else ["land"])]
         say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
     if report.spent.tokens:
         say(f"  {money(report.spent)}")
@@ -489,6 +491,8 @@ def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> 
             raise BadInput(f"run {run} has not ended; go on with it first: journeyman resume {run}")
         if states <= {DONE}:
             raise BadInput(f"run {run}: every task is done, there is nothing to try again")
+    if which.get("edits") and past is None:
+        raise BadInput(f"--edit: run {run} has not begun; edit its plan")
     if "edits" in which and past is not None:
         tasks = {name: record.task for name, record in past.machine.records.items()}
         which["edits"] = edited(place, tasks, which["edits"])
@@ -507,9 +511,12 @@ def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> 
 @run_argument
 @common
 @running
-def resume(run_name: str, repo: str, as_json: bool, **flags: Any) -> int:
-    """Go on with a run that was interrupted."""
-    return _go_on(Place.open(repo), as_json, flags, resume=run_name)
+@click.option(
+    "--edit", "edits", multiple=True, metavar="TASK.FIELD=VALUE", help="Another budget_usd or budget_tokens for a task."
+)
+def resume(run_name: str, repo: str, as_json: bool, edits: tuple[str, ...], **flags: Any) -> int:
+    """Go on with a run that was interrupted or paused. A spent budget needs a larger one."""
+    return _go_on(Place.open(repo), as_json, flags, resume=run_name, edits=_edits(edits, _BUDGETS))
 
 
 @cli.command()
@@ -519,12 +526,14 @@ def resume(run_name: str, repo: str, as_json: bool, **flags: Any) -> int:
 @click.option("--edit", "edits", multiple=True, metavar="TASK.FIELD=VALUE", help="Change a task's input first.")
 def retry(run_name: str, repo: str, as_json: bool, edits: tuple[str, ...], **flags: Any) -> int:
     """Try again what failed in a run, and what was skipped for it."""
-    return _go_on(Place.open(repo), as_json, flags, retry=run_name, edits=_edits(edits))
+    return _go_on(Place.open(repo), as_json, flags, retry=run_name, edits=_edits(edits, _EDITABLE))
 
 
 _TEXTS = ("goal", "containing")
+_BUDGETS = ("budget_usd", "budget_tokens")
 _EDITABLE = (
     *_TEXTS,
+    *_BUDGETS,
     "payload",
     "estimate_s",
     "timeout_s",
@@ -537,13 +546,13 @@ _EDITABLE = (
 )
 
 
-def _edits(pairs: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _edits(pairs: Sequence[str], editable: Sequence[str]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for pair in pairs:
         place, mark, value = pair.partition("=")
         task, dot, field = place.rpartition(".")
-        if not mark or not dot or field not in _EDITABLE:
-            raise BadInput(f"--edit {pair!r}: it must be TASK.FIELD=VALUE, with FIELD one of {', '.join(_EDITABLE)}")
+        if not mark or not dot or field not in editable:
+            raise BadInput(f"--edit {pair!r}: it must be TASK.FIELD=VALUE, with FIELD one of {', '.join(editable)}")
         found.setdefault(task, {})[field] = value if field in _TEXTS else _arguments([f"{field}={value}"])[field]
     return found
 

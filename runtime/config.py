@@ -53,6 +53,7 @@ _SPECIALIST: Final[Mapping[str, str]] = {
     "max_turns": _WHOLE,
     "tools": _TEXTS,
 }
+_PERSONAL: Final[Mapping[str, str]] = {**_FIELDS, "pass_environment": _TABLE}
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     "claims": ("strict", "grow"),
     "on_failure": ("isolate", "rollback-scope", "rollback-level", "stop"),
@@ -62,6 +63,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 _SECRET: Final = re.compile(
     r"key|token|secret|password|credential|^auth(?!or)|url|endpoint|proxy|^env|environment|anthropic", re.IGNORECASE
 )
+_VARIABLE: Final = re.compile(r"[A-Za-z_]\w*")
 _HANDLER: Final = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[A-Za-z_]\w*")
 
 
@@ -70,7 +72,8 @@ class Config:
     """What a project sets; absent fields are None or empty. `specialists` is `{name: {field: value}}`, checked.
 
     `setup_timeout_s` is seconds. `source` names the file it came from, empty when there was none; `notes` are sentences a
-    person should be told.
+    person should be told. `pass_environment`, which only a user's own file can have, names the variables that a program of `exec`
+    is given of our environment: `{the first word of its argv: names}`.
     """
 
     instances: int | None = None
@@ -83,6 +86,7 @@ class Config:
     exclude: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     format: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     specialists: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    pass_environment: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     source: str = ""
     notes: tuple[str, ...] = ()
 
@@ -164,7 +168,9 @@ class _Checker:
     problems: list[str]
 
     def fields(self, table: Any) -> dict[str, Any]:
-        found = self._table(table, _FIELDS, self.inside)
+        found = self._table(table, _PERSONAL if self.personal else _FIELDS, self.inside)
+        if "pass_environment" in found:
+            found["pass_environment"] = self._passed(found["pass_environment"])
         rows = found.get("specialists", {})
         sound = {}
         for name, row in rows.items():
@@ -189,6 +195,18 @@ class _Checker:
             else:
                 self._say((*inside, name), wrong)
         return found
+
+    def _passed(self, table: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+        sound = {}
+        for program, names in table.items():
+            if fits(names, _TEXTS) and all(_VARIABLE.fullmatch(name) for name in names):
+                sound[program] = tuple(names)
+            else:
+                self._say(
+                    (*self.inside, "pass_environment", program),
+                    f'it must be a list of variables\' names, as in claude = ["ANTHROPIC_API_KEY"], not {kind_of(names)}',
+                )
+        return sound
 
     def _say(self, place: tuple[str, ...], words: str) -> None:
         line = self._line(place)

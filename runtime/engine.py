@@ -244,9 +244,11 @@ class Runtime:
         await self._durable()
         return Ticket(task.id, partial(self._settled, group, task.id), self._post)
 
-    async def resume(self, run: str) -> RunReport:
-        """Go on with a run of the journal that did not end, after a crash or an interruption, and report."""
+    async def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+        """Go on with a run of the journal that did not end, after a crash, an interruption or a pause, and report. Its budgets hold
+        unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`), for this time."""
         plan = await self._rebuild(run)
+        self._allow(attrs.evolve(self.machine.records[name].task, **fields) for name, fields in (edits or {}).items())
         self._post(Resumed(crashed=True))
         for command in self.machine.resume():
             self._perform[type(command)](command)
@@ -386,7 +388,7 @@ class Runtime:
                 wall_s=time.time(),
                 grow=plan.claims == "grow",
                 name=plan.name,
-                plan=preparation.rules(plan),
+                plan=preparation.rules(preparation.within(plan, self._budget_usd, self._budget_tokens)),
             )
         )
 
@@ -438,10 +440,8 @@ class Runtime:
         if self._attempts is not None:
             self._attempts.configure(plan)
         self._checks, self._contracts = plan.checks, plan.contracts
-        self._budget.limit(
-            plan.budget_usd if self._budget_usd is None else self._budget_usd,
-            plan.budget_tokens if self._budget_tokens is None else self._budget_tokens,
-        )
+        kept = preparation.within(plan, self._budget_usd, self._budget_tokens)
+        self._budget.limit(kept.budget_usd, kept.budget_tokens)
 
     def _allow(self, tasks: Iterable[Task]) -> None:
         for task in tasks:

@@ -70,6 +70,7 @@ class Options:
     budget_usd: float | None = None
     budget_tokens: int | None = None
     size_cap_bytes: int = SIZE_CAP_BYTES
+    pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)  # as `Config` has it
 
 
 @attrs.frozen
@@ -192,6 +193,7 @@ async def execute(
         str(repository.work_tree),
         size_cap_bytes=options.size_cap_bytes,
         look_ahead=options.look_ahead,
+        pass_environment=options.pass_environment,
     )
     journal = None
     if resume and (plan := submitted_plan(repository, resume)) is not None:  # a daemon took it in, and did not begin it
@@ -219,7 +221,7 @@ async def execute(
                 if options.events:
                     nursery.start_soon(_record, runtime, options.events)
                 if resume:
-                    report = await runtime.resume(resume)
+                    report = await runtime.resume(resume, edits)
                 elif retry:
                     report = await runtime.retry(retry, edits)
                 else:

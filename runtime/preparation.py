@@ -173,6 +173,15 @@ def rules(plan: Plan) -> dict[str, Any]:
     return kept
 
 
+def within(plan: Plan, usd: float | None, tokens: int | None) -> Plan:
+    """The plan with the budgets that its runtime was given, which go before its own: US dollars and tokens, None for neither."""
+    return attrs.evolve(
+        plan,
+        budget_usd=plan.budget_usd if usd is None else usd,
+        budget_tokens=plan.budget_tokens if tokens is None else tokens,
+    )
+
+
 def rules_back(opened: Opened) -> Plan:
     """The plan's rules as `rules` kept them, without tasks."""
     known = {name: value for name, value in opened.plan.items() if name in _RULES}

@@ -46,8 +46,8 @@ class How:
     @property
     def words(self) -> str:
         """What it does, for messages."""
-        if self.goal:
-            return self.goal
+        if self.goal.strip():
+            return self.goal.strip().splitlines()[0]
         if self.rewrite is not None:
             return f"Rewrite {self.rewrite.pattern} to {self.rewrite.replace}"
         if self.codemod is not None:

@@ -264,7 +264,7 @@ def build(
     checks = tuple(CheckResult(**result) for result in machine.checked.results) if machine.checked else ()
     checks_ok = all(check.ok for check in checks)
     counts: dict[str, int] = {}
-    last_end = busy_s = 0.0
+    last_end = busy_s = open_s = 0.0
     steals = 0
     first = None
     for record in records.values():
@@ -274,6 +274,7 @@ def build(
         if record.began_s is not None and (first is None or record.began_s < first):
             first = record.began_s
         busy_s += record.busy_s
+        open_s += record.busy_s if record.finished_s is None else 0.0
         steals += bool(record.stolen_from)
     by_specialist: dict[str, Spent] = {}
     for record in records.values():
@@ -282,6 +283,8 @@ def build(
             by_specialist[name] = by_specialist.get(name, Spent()) + record.spent
     makespan_s = last_end - first if first is not None and last_end > first else 0.0
     dispatch = machine.dispatch
+    if open_s and first is not None:  # what is open has been worked on until now
+        makespan_s = max(makespan_s, dispatch.now - first)
     landed = tuple(commit for event in machine.landed for commit in event.commits)
     return RunReport(
         run=machine.opened.run,

@@ -379,14 +379,14 @@ class _Session:
                 if broken >= MALFORMED_ALLOWED:
                     raise MalformedCall(f"{broken} answers could not be read, the last: {error}") from None
             except _Failed as error:
-                await self._after(error.verdict)
+                await self._after(error.verdict, error.kind)
             finally:
                 if ahead is not None:
                     self.claude.prefixes.gave_up(self.prefix, ahead)  # without effect once it has begun
 
-    async def _after(self, verdict: Verdict) -> None:
-        """Wait for what may pass, raise what will not."""
-        words = verdict.message
+    async def _after(self, verdict: Verdict, kind: str) -> None:
+        """Wait for what may pass, raise what will not. `kind` is the answer's status and its error's type."""
+        words = f"{kind}: {verdict.message}" if kind and verdict.kind != "quota" else verdict.message
         if verdict.kind == "fatal":
             raise ServiceRefused(words)
         if verdict.kind == "quota":
@@ -464,9 +464,10 @@ class _Stall(Exception):
 class _Failed(Exception):
     """A call failed; the verdict says what that means."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, kind: str = "") -> None:
         super().__init__(verdict.message)
         self.verdict = verdict
+        self.kind = kind  # as "401 authentication_error"; empty for a connection that failed
 
 
 @attrs.define
@@ -515,7 +516,7 @@ class _Request:
             raise
         except anthropic.APIStatusError as error:
             self._lost(f"the stream ended in an error: {error.message}")
-            raise _Failed(self._verdict(error)) from None
+            raise _Failed(*self._verdict(error)) from None
         except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as error:
             words = f"{type(error).__name__}: {error}"
             self._lost(words)
@@ -565,18 +566,21 @@ class _Request:
             return message, headers
         raise _Stall
 
-    def _verdict(self, error: Any) -> Verdict:
+    def _verdict(self, error: Any) -> tuple[Verdict, str]:
+        """What an error of the service means, and how it is called."""
         inner = _table(_table(error.body).get("error"))
         details = _table(inner.get("details"))
+        status = error.status_code if not self.begun else None
+        kind = str(inner.get("type") or "")
         verdict = judge(
-            error.status_code if not self.begun else None,
+            status,
             error.response.headers,
-            str(inner.get("type") or ""),
+            kind,
             str(inner.get("message") or error.message or ""),
             attempt=self.attempt,
             error_code=str(details.get("error_code") or ""),
         )
-        return self.call.refused(verdict, **self._used())
+        return self.call.refused(verdict, **self._used()), f"{status or ''} {kind}".strip()
 
     def _used(self) -> dict[str, int]:
         return {"input_tokens": self.usage.limited_input_tokens, "output_tokens": self._output()} if self.begun else {}

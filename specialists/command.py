@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 import trio
 
+from runtime import secrets
 from runtime.checks import run_command
 from runtime.core.changes import MODE_LINK, MODE_SUBMODULE, path_bytes
 from runtime.core.task import FIXPOINT, MAX_PASSES
@@ -56,10 +57,12 @@ class Pace:
 @attrs.define
 class Command:
     """Runs the argvs of tasks. `size_cap_bytes`: a larger file is skipped. `look_ahead`: also find out whether another pass would
-    change more, where a pass is short."""
+    change more, where a pass is short. `pass_environment` names the variables that a program is given of our environment
+    besides what all children are: `{the first word of an argv: names}`."""
 
     size_cap_bytes: int = SIZE_CAP_BYTES
     look_ahead: bool = False
+    pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     paces: dict[tuple[str, ...], Pace] = attrs.field(factory=dict)  # {argv: pace}
 
     async def work(self, brief: Brief, workspace: Workspace) -> dict[str, Any]:
@@ -70,7 +73,9 @@ class Command:
             raise GiveUp("exec needs files on disk")
         outcomes: dict[str, FileOutcome] = {}
         files = [path for path in brief.files if self._fits(brief, path, workspace, outcomes)]
-        attempt = _Attempt(brief, workspace, workspace.path, [_own(word) for word in argv], outcomes)
+        names = self.pass_environment.get(argv[0], ())
+        passed = {name: os.environ[name] for name in names if name in os.environ}
+        attempt = _Attempt(brief, workspace, workspace.path, [_own(word) for word in argv], outcomes, passed)
         if attempt.whole:
             await attempt.run(files)
             return settle(outcomes)
@@ -168,6 +173,7 @@ class _Attempt:
     folder: Path
     argv: list[str]
     outcomes: dict[str, FileOutcome]
+    passed: Mapping[str, str]
     originals: dict[str, bytes] = attrs.field(factory=dict)  # {file: its bytes before the first pass}
 
     @property
@@ -189,7 +195,7 @@ class _Attempt:
         before = {path: self.workspace.read(path) for path in files}
         for path, data in before.items():
             self.originals.setdefault(path, data)
-        code, said = await run_command(self._words(files), self.folder, _TIMEOUT_S)
+        code, said = await run_command(self._words(files), self.folder, _TIMEOUT_S, self.passed)
         if code is None and b"No such file" in said:
             raise GiveUp(f"there is no such program: {self.argv[0]}")
         if code in self.brief.task.ok_exit:
@@ -245,7 +251,8 @@ class _Attempt:
         return True
 
     def _why(self, code: int | None, said: bytes) -> str:
-        lines = said.decode("utf-8", "replace").strip().splitlines()
+        told = secrets.redacted(said.decode("utf-8", "replace"), secrets.values(self.passed))
+        lines = told.strip().splitlines()
         tail = " | ".join(line.strip() for line in lines[-3:])[-400:]
         return (
             f"{self.argv[0]}: "

@@ -5,7 +5,7 @@ Knows which way needs what; the work itself is in `edits` (inside worker process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -29,19 +29,21 @@ _CHUNK: Final = 16  # files a job
 @attrs.define
 class Ways:
     """An async context around a Runtime. `jobs` worker processes at most (as many as cores); `root` is where a codemod
-    `file.py:name` is looked for; `look_ahead` also finds out whether another pass would change more."""
+    `file.py:name` is looked for; `look_ahead` also finds out whether another pass would change more;
+    `pass_environment` is for commands, as `Command` has it."""
 
     jobs: int | None = None
     root: str = "."
     size_cap_bytes: int = SIZE_CAP_BYTES
     look_ahead: bool = False
     claude: Claude = attrs.field(factory=Claude)
+    pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     workers: Workers = attrs.field(init=False)
     command: Command = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers() if self.jobs is None else Workers(self.jobs)
-        self.command = Command(self.size_cap_bytes, self.look_ahead)
+        self.command = Command(self.size_cap_bytes, self.look_ahead, self.pass_environment)
         self.root = str(Path(self.root).absolute())
 
     async def __aenter__(self) -> Ways:

@@ -138,6 +138,19 @@ def test_a_repository_cannot_set_credentials_or_endpoints(tmp_path: Path, line: 
     )
 
 
+def test_what_a_program_is_given_of_the_environment_is_the_users_to_say(tmp_path: Path) -> None:
+    """`pass_environment` in the user's own file, by program; a repository that says it is refused, and so is what names no variable."""
+    own = tmp_path / "user.toml"
+    own.write_text('[pass_environment]\nclaude = ["ANTHROPIC_API_KEY"]\n')
+    assert load_config(tmp_path, own).pass_environment == {"claude": ("ANTHROPIC_API_KEY",)}
+    own.write_text('[pass_environment]\nclaude = "ANTHROPIC_API_KEY"\n')
+    assert told(tmp_path, own) == (
+        'user.toml:2: pass_environment.claude: it must be a list of variables\' names, as in claude = ["ANTHROPIC_API_KEY"], not text'
+    )
+    (tmp_path / "journeyman.toml").write_text('[pass_environment]\nsh = ["ANTHROPIC_API_KEY"]\n')
+    assert "never from a repository" in told(tmp_path)
+
+
 WRONG = [
     ("instnces = 3", "journeyman.toml:1: instnces: there is no such field; did you mean 'instances'?"),
     ("author = 3", "author: there is no such field; known are: instances, "),

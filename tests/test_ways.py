@@ -245,6 +245,28 @@ async def test_a_command_is_judged_by_the_bytes_it_leaves(repo: Repo) -> None:
     assert repo.show(report.commit or "", "d/f6.txt") == b"good\ntouched"
 
 
+async def test_a_program_gets_the_variables_that_it_is_to_have(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name alone: another program gets nothing, and a key that a program says when it fails is kept nowhere."""
+    monkeypatch.setenv("AGENT_KEY", "canary-0123456789")
+    repo.commit({"a.txt": "a", "b.txt": "b", "c.txt": "c"})
+    script = 'test -n "$AGENT_KEY" && echo has >> "$1"; echo "bad key: $AGENT_KEY"; exit "$2"'
+    tasks = [
+        Task("has", "service", writes=("a.txt",), exec=("sh", "-c", script, "sh", "{file}", "0")),
+        Task("says", "service", writes=("b.txt",), exec=("sh", "-c", script, "sh", "{file}", "3")),
+        Task("not", "service", writes=("c.txt",), exec=("/bin/sh", "-c", script, "sh", "{file}", "0")),
+    ]
+    async with (
+        Ways(pass_environment={"sh": ["AGENT_KEY", "NO_SUCH_VARIABLE"]}) as ways,
+        Runtime(ways.equip(BUILTIN), repo=repo.path) as rt,
+    ):
+        report = await rt.run(Plan(tasks))
+    assert repo.show(report.commit or "", "a.txt") == b"ahas\n"
+    assert report.tasks["not"].result["files"]["c.txt"]["state"] == "unchanged"
+    assert "bad key: [redacted]" in report.tasks["says"].error
+    kept = b"".join(path.read_bytes() for path in (repo.path / ".git" / "journeyman").iterdir() if path.is_file())
+    assert b"canary-0123456789" not in kept
+
+
 async def test_a_program_may_repair_a_file_but_not_break_one(repo: Repo) -> None:
     """What a program leaves is parsed, before and after: a broken file it mends is changed, one it breaks or leaves broken is put
     back and told of, and so is one that it passes over though it is broken."""

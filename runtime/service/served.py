@@ -415,7 +415,12 @@ class Served:
         if submission.mode == "run":
             text, form = _text(submission)
             plan = await trio.to_thread.run_sync(_load, text, form, live.run, place)
-        ways = Ways(self.jobs, str(place.repository.work_tree), claude=Claude(self.calls))
+        ways = Ways(
+            self.jobs,
+            str(place.repository.work_tree),
+            claude=Claude(self.calls),
+            pass_environment=place.config.pass_environment,
+        )
         options = Options(
             land=settings.land,
             keep_commits=settings.keep_commits,
