@@ -1,12 +1,14 @@
 """Sockets: a Unix one for this user, a TCP one on loopback, each served by Hypercorn on trio until told to stop.
 
-Knows connections, not requests. Hypercorn's own `serve` shields its writes from cancellation and has no limit for a client that
-does not read, so its connection handler is given streams that have one: a client that takes nothing for `SEND_LIMIT_S` is
-dropped, one that sends no whole head for `IDLE_S` too, and there are at most `MOST_CONNECTIONS`.
+Knows connections, not requests. Hypercorn's own connection shields its writes from cancellation, has no limit for a client that
+does not read, lingers after one that left, and answers an upgrade to HTTP/2 by itself; so its protocol is driven from here: a
+client that takes nothing for `SEND_LIMIT_S` is dropped, one that sends no whole head for `IDLE_S` too, and there are at most
+`MOST_CONNECTIONS`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -19,8 +21,10 @@ import attrs
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import ConnectionState
 
 from ..errors import BadInput
@@ -30,6 +34,7 @@ SEND_LIMIT_S: Final = 30.0
 IDLE_S: Final = 10
 MOST_CONNECTIONS: Final = 1000
 _BACKLOG: Final = 512
+_PIECE_BYTES: Final = 2**16
 
 
 def unix_socket(path: Path) -> socket.socket:
@@ -71,31 +76,78 @@ def tcp_socket(port: int) -> socket.socket:
     return listener
 
 
-@attrs.define(eq=False)
-class _Patient:
-    """A socket stream whose peer has to take what it is sent, sooner or later. What Hypercorn's handler uses of one."""
+class _OnlyHttp11(H11Protocol):
+    """Hypercorn's HTTP/1.1, without its way out to HTTP/2: that would answer 101 before the guard is asked."""
 
-    stream: trio.SocketStream
+    async def _check_protocol(self, event: Any) -> None:
+        """Whatever else is asked for is a request like any other, and the guard's to refuse."""
 
-    @property
-    def socket(self) -> Any:
-        return self.stream.socket
 
-    async def send_all(self, data: bytes) -> None:
-        with trio.move_on_after(SEND_LIMIT_S) as limit:
-            await self.stream.send_all(data)
-        if limit.cancelled_caught:
-            await trio.aclose_forcefully(self.stream)
-            raise trio.BrokenResourceError("the client does not read")
+class _Connection:
+    """One client: what it sends goes to the protocol, what the protocol sends goes to it, within limits of time."""
 
-    async def receive_some(self, most: int) -> bytes | bytearray:
-        return await self.stream.receive_some(most)
+    def __init__(self, app: ASGIWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.config = config
+        self.context = context
+        self.sending = trio.Lock()
+        self.idle = TrioSingleTask()
+        self.group = TaskGroup()
+        self.protocol = _OnlyHttp11(app, config, context, self.group, ConnectionState({}), False, None, None, self.send)
 
-    async def send_eof(self) -> None:
-        await self.stream.send_eof()
+    async def run(self) -> None:
+        """Until the client is gone, or has been idle for too long, or does not read."""
+        try:
+            async with self.group:
+                await self.idle.restart(self.group, self._expire)
+                await self._read()
+                await self.idle.stop()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self.stream)
 
-    async def aclose(self) -> None:
+    async def _read(self) -> None:
+        while True:
+            try:
+                data = await self.stream.receive_some(_PIECE_BYTES)
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                data = b""
+            await self.protocol.handle(RawData(bytes(data)))
+            if not data:
+                await self.protocol.handle(Closed())
+                return
+
+    async def send(self, event: Event) -> None:
+        """What the protocol has for us."""
+        if isinstance(event, RawData):
+            async with self.sending:
+                with trio.move_on_after(SEND_LIMIT_S) as limit:
+                    try:
+                        await self.stream.send_all(event.data)
+                    except (trio.BrokenResourceError, trio.ClosedResourceError):
+                        await self.protocol.handle(Closed())
+            if limit.cancelled_caught:  # it does not read
+                await trio.aclose_forcefully(self.stream)
+                await self.protocol.handle(Closed())
+        elif isinstance(event, Closed):
+            await self._end()
+        elif isinstance(event, Updated):
+            await (self.idle.restart(self.group, self._expire) if event.idle else self.idle.stop())
+
+    async def _end(self) -> None:
+        """Have what was sent arrive, and tell that no more comes; the reader ends by that."""
+        async with self.sending:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+                await self.stream.send_eof()  # the client may be quicker
         await self.stream.aclose()
+        await self.protocol.handle(Closed())
+
+    async def _expire(self) -> None:
+        with trio.move_on_after(IDLE_S):
+            await self.context.terminated.wait()
+        with trio.CancelScope(shield=True):
+            await self.protocol.handle(Closed())
+            await self.stream.aclose()
 
 
 @attrs.define(eq=False)
@@ -112,8 +164,6 @@ class Listening:
         config = Config()
         config.errorlog = self.log
         config.accesslog = None
-        config.keep_alive_timeout = IDLE_S
-        config.read_timeout = None
         config.include_server_header = False
         config.h11_max_incomplete_size = 32 * 1024
         context = WorkerContext(None)
@@ -125,8 +175,7 @@ class Listening:
                 return
             self.connections += 1
             try:
-                patient: Any = _Patient(stream)
-                await TCPServer(app, config, context, ConnectionState({}), patient)
+                await _Connection(app, config, context, stream).run()
             except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client is gone; there is nobody to tell
             except* Exception as group:

@@ -444,7 +444,7 @@ async def _body(request: Request, model: type[M], *, optional: bool = False) -> 
     _content_type(request, ("application/json",))
     try:
         return msgspec.json.decode(raw, type=model)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise Problem("bad-input", f"the body: {error}") from None
     except RecursionError:
         raise Problem("bad-input", "the body is nested too deeply") from None
