@@ -47,7 +47,7 @@ from .execution import (
 from .git import Repository
 from .progress import because, clock, money
 from .report import RunReport, failed_files
-from .terminal import Place, common, configured, edited, load, put, run_argument, say, specialist_names
+from .terminal import Place, common, configured, edited, load, put, run_argument, say, say_landed, specialist_names
 
 _FILES_TOLD = 25  # of the failed ones, and of the skipped ones
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
@@ -277,7 +277,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
     if outcome.undecided:
         say(f"  {outcome.undecided}")
     if outcome.landed:
-        say(f"landed as {' '.join(outcome.landed)}  (for .git-blame-ignore-revs)")
+        say_landed(outcome.landed)
     elif report.commit and report.commit != report.base:
         changed = len(repository.differences(repository.tree_of(report.base or ""), repository.tree_of(report.commit)))
         say(f"{changed} file{'' if changed == 1 else 's'} changed on {report.line}")

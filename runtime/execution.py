@@ -28,9 +28,10 @@ from specialists.command import SIZE_CAP_BYTES
 from . import preparation
 from .checkout import branch_to_land_on
 from .checks import words_of
+from .core.commands import Settled
 from .core.events import Finished, Spent
 from .core.plan import Problem, called
-from .core.record import BACKOFF, CLAIMING, READY, WAITING
+from .core.record import BACKOFF, CLAIMING, FAILED, READY, WAITING
 from .core.task import Plan, Specialist, Task
 from .engine import Runtime
 from .errors import BadInput, BadPlan, RepositoryRefused
@@ -355,12 +356,18 @@ async def _count_failures(runtime: Runtime) -> None:
     def take(notice: Notice) -> None:
         nonlocal failed
         limit = runtime.machine.opened.plan.get("max_failures")
-        if limit is None or not isinstance(notice.event, Finished):
+        item = notice.event
+        if limit is None:
             return
-        before, failed = failed, failed + len(failures_in(notice.event.result))
+        before = failed
+        if isinstance(item, Finished):  # before its changes are on the line: the next task may start by then
+            failed += len(failures_in(item.result))
+        elif isinstance(item, Settled) and item.state == FAILED:
+            failed += len(failures_in(runtime.machine.records[item.task].result)) or 1
         if before < limit <= failed:
+            assert isinstance(item, Finished | Settled)
             for task in [record.task.id for record in runtime.machine.records.values() if record.state in _NOT_STARTED]:
-                runtime.cancel(task, f"stopped after {failed} files failed, the last in `{notice.event.task}`")
+                runtime.cancel(task, f"stopped after {failed} failures, the last in `{item.task}`")
 
     await _follow(runtime, take)
 

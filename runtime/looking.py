@@ -31,7 +31,7 @@ from .progress import clock, money
 from .rehearsal import rehearse
 from .report import RunReport
 from .serving import Spoken, socketed
-from .terminal import Place, common, load, put, run_argument, say
+from .terminal import Place, common, load, put, run_argument, say, say_landed
 
 _BASIS = {"plan": "from the plan", "learned": "learned from earlier runs", "guess": "guessed"}
 
@@ -237,7 +237,7 @@ def _tell_landed(run_name: str, commits: Sequence[str], as_json: bool) -> int:
     if as_json:
         put({"run": run_name, "ok": True, "commit": commits[-1], "landed": list(commits)})
     else:
-        say(f"landed as {' '.join(commits)}  (for .git-blame-ignore-revs)")
+        say_landed(commits)
     return EXIT_OK
 
 

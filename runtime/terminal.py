@@ -64,6 +64,16 @@ def say(text: str = "") -> None:
     click.echo(text, err=True)
 
 
+def say_landed(commits: Sequence[str]) -> None:
+    """What is on the branch now, each commit as .git-blame-ignore-revs wants it: on a line of its own."""
+    if len(commits) == 1:
+        say(f"landed as {commits[0]}  (for .git-blame-ignore-revs)")
+        return
+    say(f"landed as {len(commits)} commits; for .git-blame-ignore-revs:")
+    for commit in commits:
+        say(commit)
+
+
 def put(value: Any) -> None:
     """The one document of `--json`."""
     click.echo(json.dumps(value, default=str))
