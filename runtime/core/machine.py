@@ -225,9 +225,7 @@ class Machine:
         group.left += len(fresh)
         self._link(fresh, event)
         self._rank(fresh)
-        for record in fresh:
-            if record.task.after and record.state == st.WAITING:
-                self._skip_if_doomed(record)
+        self._skip_doomed(fresh)
         ready = [record for record in fresh if not record.missing and record.state == st.WAITING]
         ready.sort(key=lambda record: (-record.priority, record.seq))
         self.dispatch.deal_all([record for record in ready if self._claim(record)])
@@ -272,12 +270,20 @@ class Machine:
                     longest = behind.priority
             record.priority = record.estimate_s + longest
 
-    def _skip_if_doomed(self, record: Record) -> None:
-        for name in record.task.after:
-            before = self.records[name]
-            if before.state in st.FINAL and before.state != st.DONE:
-                self._settle(record, st.SKIPPED, f"{name} {before.state}")
-                return
+    def _skip_doomed(self, waiting: list[Record]) -> None:
+        """Skip those that come after one which has ended and is not done. All are marked first: the end of one of them must not
+        admit another that is ordered behind it."""
+        doomed: list[tuple[Record, str]] = []
+        for record in waiting:
+            for name in record.task.after:
+                before = self.records[name]
+                if before.state in st.FINAL and before.state != st.DONE:
+                    record.missing += 1
+                    doomed.append((record, f"{name} {before.state}"))
+                    break
+        for record, why in doomed:
+            if record.state == st.WAITING:
+                self._settle(record, st.SKIPPED, why)
 
     # --- admission ---------------------------------------------------------------------------------------------
 
@@ -383,9 +389,9 @@ class Machine:
         record.stolen_from = ""
         record.state = st.HELD
         self.held += 1
-        self._release(record)
         if not event.hold:
-            self._pause(event.error)
+            self._pause(event.error)  # before its claims are free: nobody starts on them
+        self._release(record)
 
     def _pause(self, why: str) -> None:
         self.paused = self.paused or why
@@ -517,20 +523,14 @@ class Machine:
             self._undo_unit(group, unit, record.task.id)
         if group.max_failures is not None and group.failures == group.max_failures:
             why = f"stopped after {group.failures} failed, the last `{record.task.id}`"
-            for other in group.tasks:
-                if other.state not in (st.RUNNING, st.MERGING, st.ROLLING):
-                    self._cancel(other, why)
+            busy = (st.RUNNING, st.MERGING, st.ROLLING)
+            self._cancel_all([other for other in group.tasks if other.state not in busy], why)
 
     def _undo_unit(self, group: Group, unit: str, cause: str) -> None:
         why = f"rolled back: `{cause}` failed in {unit}"
-        done = []
-        for other in group.tasks:
-            if self._unit(group, other) != unit:
-                continue
-            if other.state == st.DONE:
-                done.append(other)
-            elif other.state != st.MERGING:
-                self._cancel(other, why)
+        others = [other for other in group.tasks if self._unit(group, other) == unit]
+        done = [other for other in others if other.state == st.DONE]
+        self._cancel_all([other for other in others if other.state not in (st.DONE, st.MERGING)], why)
         if done:
             self._roll_back(done, cause)
 
@@ -644,8 +644,16 @@ class Machine:
             if record is not None:
                 self._cancel(record, event.why)
             return
-        for record in list(self.records.values()):
-            self._cancel(record, event.why)
+        self._cancel_all(list(self.records.values()), event.why)
+
+    def _cancel_all(self, records: list[Record], why: str) -> None:
+        """Cancel many. What the end of one makes way for is not started before its own turn has come."""
+        dispatch = self.dispatch
+        halted, dispatch.halted = dispatch.halted, True
+        for record in records:
+            self._cancel(record, why)
+        dispatch.halted = halted
+        dispatch.feed_parked()
 
     def _cancel(self, record: Record, why: str) -> None:
         state = record.state
@@ -734,9 +742,7 @@ class Machine:
             for behind in (*(before.needed_by or ()), *(before.ordered_by or ())):
                 if behind.state == st.WAITING:
                     behind.missing += 1
-        for record in again:
-            if record.state == st.WAITING:
-                self._skip_if_doomed(record)
+        self._skip_doomed(again)
         for record in again:
             if record.state == st.WAITING and not record.missing:
                 self._admit(record)

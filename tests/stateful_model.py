@@ -1,0 +1,315 @@
+"""What a run is supposed to do, as simply as it can be said: the model that `test_stateful` holds the machine against.
+
+One word a task, changed by each event. The model does not schedule: which ready task starts where it reads from the commands, and
+asserts that it may. Everything else (who is done, skipped, tried again, held, what is kept of a conversation) it works out itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from runtime.core.commands import Abort, Backoff, Command, Grant, Refuse, Retire, Settled, Spawn, Start
+from runtime.core.events import (
+    Answered,
+    Asked,
+    CancelRequested,
+    DrainRequested,
+    Event,
+    Failed,
+    Finished,
+    InstanceDied,
+    Merged,
+    Opened,
+    Resumed,
+    Retried,
+    Stepped,
+    Submitted,
+    Tick,
+    Told,
+)
+
+FINAL = frozenset({"done", "failed", "skipped", "cancelled"})
+MAY_PASS = frozenset({"transient", "timeout", "conflict"})
+WORDS = {"waiting": "open", "claiming": "open", "ready": "open"}
+"""{the machine's state: the model's word}; absent = the same. Between them lies scheduling, which the model does not know."""
+
+
+@attrs.define
+class Row:
+    """One task. `allowed` is the number of its last attempt."""
+
+    specialist: str
+    after: tuple[str, ...]
+    firsts: tuple[str, ...]  # tasks that an order puts before it
+    writes: tuple[str, ...]
+    reads: tuple[str, ...]
+    allowed: int
+    state: str = "open"
+    attempt: int = 0
+    instance: str = ""
+    cancelling: bool = False
+    crashes: int = 0
+    due_s: float = 0.0
+    extra: set[str] = attrs.field(factory=set)  # paths it got by asking
+    asking: bool = False
+    turns: list[Any] | None = None
+    commit: str | None = None
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two names share a file; one that ends in `/` is all that is inside."""
+    return (
+        one == other or (one.endswith("/") and other.startswith(one)) or (other.endswith("/") and one.startswith(other))
+    )
+
+
+@attrs.define
+class Model:
+    """A fold over (event, time, what the machine commanded)."""
+
+    rows: dict[str, Row] = attrs.field(factory=dict)
+    helps: dict[str, tuple[str, ...]] = attrs.field(factory=dict)
+    alive: dict[str, str] = attrs.field(factory=dict)  # {instance: its crew}
+    draining: bool = False
+    got_on: bool = False  # an attempt ended since the process last died
+    redo: list[str] = attrs.field(factory=list)  # tips to go back to, the next one last
+    rewound: bool = False  # a step was taken: what is done no longer tells what its dependants may be
+
+    def apply(self, event: Event, now: float, commands: Iterable[Command]) -> None:
+        """One event, and what the machine made of it. Raises AssertionError when it may not command that."""
+        getattr(self, f"_{type(event).__name__.lower()}")(event, now)
+        for command in commands:
+            self._command(command, now)
+        if not self.draining and self.any("held") and not self.any("running", "merging", "backoff"):
+            self.draining = True  # nothing will happen before a resume
+
+    def tasks(self, *states: str) -> list[str]:
+        """The tasks in these states, in the order of submission."""
+        return [name for name, row in self.rows.items() if row.state in states]
+
+    def any(self, *states: str) -> bool:
+        return any(row.state in states for row in self.rows.values())
+
+    @property
+    def over(self) -> bool:
+        """Whether every task has ended."""
+        return all(row.state in FINAL for row in self.rows.values())
+
+    # --- events ------------------------------------------------------------------------------------------------
+
+    def _opened(self, event: Opened, now: float) -> None:
+        self.helps = {crew.name: crew.helps for crew in event.crews}
+
+    def _submitted(self, event: Submitted, now: float) -> None:
+        for task, keys in zip(event.tasks, event.keys, strict=True):
+            firsts = tuple(order.first for order in event.orders if order.then == task.id)
+            row = Row(task.specialist, task.after, firsts, keys.writes, keys.reads, task.attempts)
+            self.rows[task.id] = row
+            if any(self.rows[name].state in FINAL - {"done"} for name in task.after):
+                self._end(task.id, "skipped")
+
+    def _current(self, task: str, attempt: int, state: str) -> Row | None:
+        row = self.rows.get(task)
+        return row if row is not None and row.state == state and row.attempt == attempt else None
+
+    def _finished(self, event: Finished, now: float) -> None:
+        row = self._current(event.task, event.attempt, "running")
+        if row is None:
+            return
+        self.got_on = True
+        if row.cancelling:
+            self._end(event.task, "cancelled")
+        elif event.changeset is not None and event.changeset.changes:
+            row.state, row.instance, row.asking = "merging", "", False
+        else:
+            self._end(event.task, "done")
+
+    def _merged(self, event: Merged, now: float) -> None:
+        row = self._current(event.task, event.attempt, "merging")
+        if row is not None:
+            row.commit = event.commit
+            self.redo.clear()
+            self._end(event.task, "done")
+
+    def _failed(self, event: Failed, now: float) -> None:
+        row = self._current(event.task, event.attempt, "merging" if event.kind == "conflict" else "running")
+        if row is None:
+            return
+        self.got_on = True
+        if event.fresh or event.kind == "conflict":
+            row.turns = None
+        if row.cancelling or event.kind == "cancelled":
+            self._end(event.task, "cancelled")
+        elif event.kind == "paused":
+            row.allowed += 1
+            self._leave(row, "held")
+            self.draining = self.draining or not event.hold
+        else:
+            self._again(event.task, event.kind in MAY_PASS)
+
+    def _instancedied(self, event: InstanceDied, now: float) -> None:
+        if event.instance not in self.alive:
+            return
+        del self.alive[event.instance]
+        for name in self.tasks("running"):
+            if self.rows[name].instance == event.instance:
+                if self.rows[name].cancelling:
+                    self._end(name, "cancelled")
+                else:
+                    self._again(name, True)
+
+    def _again(self, task: str, may_pass: bool) -> None:
+        row = self.rows[task]
+        if may_pass and row.attempt < row.allowed:
+            self._leave(row, "backoff")
+        else:
+            self._end(task, "failed")
+
+    def _answered(self, event: Answered, now: float) -> None:
+        row = self._current(event.task, event.attempt, "running")
+        if row is not None:
+            row.turns = [*(row.turns or ()), event] if event.turn > 1 else [event]
+
+    def _told(self, event: Told, now: float) -> None:
+        row = self._current(event.task, event.attempt, "running")
+        if row is not None:
+            row.turns = [*(row.turns or ()), event]
+
+    def _asked(self, event: Asked, now: float) -> None:
+        row = self._current(event.task, event.attempt, "running")
+        if row is not None:
+            row.asking = True
+
+    def _cancelrequested(self, event: CancelRequested, now: float) -> None:
+        for name in [event.task] if event.task else list(self.rows):
+            row = self.rows[name]
+            if row.state == "running":
+                row.cancelling = True
+            elif row.state not in FINAL and row.state != "merging":
+                self._end(name, "cancelled")
+
+    def _drainrequested(self, event: DrainRequested, now: float) -> None:
+        self.draining = True
+
+    def _resumed(self, event: Resumed, now: float) -> None:
+        self.draining = False
+        if event.crashed:
+            self.alive.clear()
+            for name in self.tasks("running"):
+                row = self.rows[name]
+                row.crashes = 1 if self.got_on else row.crashes + 1
+                if row.cancelling:
+                    self._end(name, "cancelled")
+                elif row.crashes >= 3:
+                    self._end(name, "failed")
+                else:
+                    row.allowed = max(row.allowed, row.attempt + 1)
+                    self._leave(row, "open")
+            self.got_on = False
+        for name in self.tasks("held"):
+            self.rows[name].state = "open"
+
+    def _retried(self, event: Retried, now: float) -> None:
+        for task in event.tasks:
+            row = self.rows[task.id]
+            row.state, row.allowed = "open", row.attempt + task.attempts
+            row.cancelling, row.crashes, row.turns = False, 0, None
+
+    def _tick(self, event: Tick, now: float) -> None:
+        for name in self.tasks("backoff"):
+            if self.rows[name].due_s <= now and not self.draining:
+                self.rows[name].state = "open"
+
+    def _stepped(self, event: Stepped, now: float) -> None:
+        self.rewound = True
+        if event.how == "undo":
+            self.redo.append(event.before)
+        elif self.redo and self.redo[-1] == event.after:
+            self.redo.pop()
+        for name in event.off:
+            self.rows[name].state, self.rows[name].commit = "cancelled", None
+        for name, commit in event.on.items():
+            self.rows[name].state, self.rows[name].commit = "done", commit
+
+    # --- what follows ------------------------------------------------------------------------------------------
+
+    def _leave(self, row: Row, state: str) -> None:
+        row.state, row.instance, row.asking = state, "", False
+        row.extra.clear()
+
+    def _end(self, task: str, state: str) -> None:
+        """A task has ended; who comes after one that is not done, and waits, is skipped with it."""
+        self._leave(self.rows[task], state)
+        self.rows[task].turns = None
+        if state != "done":
+            for name, row in self.rows.items():
+                if task in row.after and row.state == "open":
+                    self._end(name, "skipped")
+
+    def _command(self, command: Command, now: float) -> None:
+        if isinstance(command, Start):
+            self._start(command)
+        elif isinstance(command, Spawn):
+            assert command.instance not in self.alive, "an instance is made twice"
+            self.alive[command.instance] = command.specialist
+        elif isinstance(command, Retire):
+            assert command.instance not in {row.instance for row in self.rows.values()}, "a busy instance is let go"
+            del self.alive[command.instance]
+        elif isinstance(command, Abort):
+            assert self.rows[command.task].cancelling, "stopped, and nobody asked for it"
+        elif isinstance(command, Backoff):
+            self.rows[command.task].due_s = now + command.delay_s
+        elif isinstance(command, Settled):
+            assert self.rows[command.task].state == command.state, f"{command}: the model has {self.rows[command.task]}"
+        elif isinstance(command, Grant):
+            row = self.rows[command.task]
+            if (
+                row.state == "running" and row.attempt == command.attempt
+            ):  # else it died with the process, in this very step
+                row.asking = False
+                row.extra.add(command.path)
+        elif isinstance(command, Refuse):
+            self.rows[command.task].asking = False
+            assert all(self.rows[name].state not in FINAL for name in command.holders), "refused for one that has ended"
+
+    def _start(self, start: Start) -> None:
+        row = self.rows[start.task]
+        assert row.state == "open", f"{start}: it is {row.state}"
+        assert not self.draining, f"{start} while draining"
+        assert all(self.rows[name].state == "done" for name in row.after), f"{start} before what it needs is done"
+        assert all(self.rows[name].state in FINAL for name in row.firsts), f"{start} out of order"
+        assert start.attempt == row.attempt + 1, f"{start} after attempt {row.attempt}"
+        assert start.attempt <= row.allowed, f"{start}: it had {row.allowed}"
+        crew = self.alive[start.instance]
+        assert crew == row.specialist or row.specialist in self.helps[crew], f"{start} on a stranger"
+        assert all(other.instance != start.instance for other in self.rows.values()), f"{start}: the instance is busy"
+        row.state, row.attempt, row.instance = "running", start.attempt, start.instance
+
+    # --- between two events ------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What must hold whatever happened."""
+        working = [row for row in self.rows.values() if row.state in ("running", "merging")]
+        for number, one in enumerate(working):
+            for other in working[number + 1 :]:
+                assert not list(_clashes(one, other)), f"{one} beside {other}"
+        if not self.rewound:
+            for row in self.rows.values():
+                doomed = any(self.rows[name].state in FINAL - {"done"} for name in row.after)
+                assert (row.state == "skipped") <= doomed, f"{row} is skipped, and all that it needs is done"
+                assert doomed <= (row.state in FINAL - {"done"}), f"{row} can never be done, and is not skipped"
+        if not (self.draining or self.any("running", "merging", "backoff")):
+            assert self.over, (
+                f"nothing will happen any more, and these are open: {[(name, row) for name, row in self.rows.items() if row.state not in FINAL]}"
+            )
+
+
+def _clashes(one: Row, other: Row) -> Iterator[tuple[str, str]]:
+    for writer, reader in ((one, other), (other, one)):
+        for path in (*writer.writes, *writer.extra):
+            for name in (*reader.writes, *reader.extra, *reader.reads):
+                if overlap(path, name):
+                    yield path, name
