@@ -18,6 +18,7 @@ from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 import trio
 
@@ -48,6 +49,7 @@ from .git import Repository
 from .progress import because, clock, money
 from .report import RunReport, failed_files
 from .terminal import Place, common, configured, edited, load, put, run_argument, say, say_landed, specialist_names
+from .witness import killed_by_its_work
 
 _FILES_TOLD = 25  # of the failed ones, and of the skipped ones
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
@@ -497,6 +499,14 @@ def _go_on(place: Place, as_json: bool, flags: dict[str, Any], **which: Any) -> 
         tasks = {name: record.task for name, record in past.machine.records.items()}
         which["edits"] = edited(place, tasks, which["edits"])
     options = _options(place, flags, False, as_json)
+    if "resume" in which:
+        seen = (
+            past is not None
+            and past.entry.state != "running"
+            and bool(past.machine.suspects())
+            and killed_by_its_work()
+        )
+        options = attrs.evolve(options, outside=not seen)
 
     async def go() -> Outcome:
         told = len(past.machine.history) if past is not None else 0

@@ -11,16 +11,20 @@ import platform
 import re
 import shutil
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import attrs
 
 from .checkout import under_way
+from .core.events import Event
 from .errors import JourneymanError
 from .git import Repository, git_version
 from .journal import Lock, Reader
+from .record_codec import decode
 from .worktrees import cache_folder, pool_folder
 
+_AFRESH = "It is left as it is. Move it away to start afresh; the refs under refs/journeyman/ remain"
 _INSTANCE_MIB = 400  # a worker with LibCST loaded and a worktree's tools, generously
 
 
@@ -112,21 +116,35 @@ def _journal(path: Path) -> Finding:
     lock = Lock(path.with_suffix(".lock"))
     pid, run = lock.holder()
     try:
-        reader = Reader(path)
-        wrong = reader.integrity()
-        rows = reader.runs()
-        readable = sum(1 for row in rows for _ in reader.records(row.name))
-        reader.close()
+        with closing(Reader(path)) as reader:
+            wrong = reader.integrity()
+            found = {row.name: _readable(reader, row.name) for row in reader.runs()}
     except FileNotFoundError:
         return Finding("journal", True, "none yet; the first run makes it")
     except JourneymanError as error:
+        return Finding("journal", False, f"{error}. {_AFRESH}")
+    damaged = [f"of run {name} {count} records can be read: {why}" for name, (count, why) in found.items() if why]
+    if wrong or damaged:
+        sound = [name for name, (_, why) in found.items() if not why]
+        whole = f"runs that can be read whole: {', '.join(sound)}" if sound else "no run can be read whole"
         return Finding(
-            "journal", False, f"{error}. Move it away to start afresh; the refs under refs/journeyman/ remain"
+            "journal", False, "; ".join([f"{path}: {one}" for one in wrong[:3]] + damaged + [whole]) + f". {_AFRESH}"
         )
-    if wrong:
-        return Finding("journal", False, f"{path}: {'; '.join(wrong[:3])}")
     held = f"; process {pid} is at {run or 'a run'}" if lock.held() else ""
-    return Finding("journal", True, f"{len(rows)} runs, {readable} records, all readable{held}")
+    return Finding(
+        "journal", True, f"{len(found)} runs, {sum(count for count, _ in found.values())} records, all readable{held}"
+    )
+
+
+def _readable(reader: Reader, run: str) -> tuple[int, str]:
+    """(how many records of a run can be read, why no more)."""
+    count = 0
+    try:
+        for _, event in map(decode, reader.records(run)):
+            count += isinstance(event, Event)
+    except JourneymanError as error:
+        return count, str(error)
+    return count, ""
 
 
 def advise() -> Advice:

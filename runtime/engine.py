@@ -244,12 +244,15 @@ class Runtime:
         await self._durable()
         return Ticket(task.id, partial(self._settled, group, task.id), self._post)
 
-    async def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+    async def resume(
+        self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, outside: bool = False
+    ) -> RunReport:
         """Go on with a run of the journal that did not end, after a crash, an interruption or a pause, and report. Its budgets hold
-        unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`), for this time."""
+        unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`), for this time; `outside` as
+        in `Resumed`."""
         plan = await self._rebuild(run)
         self._allow(attrs.evolve(self.machine.records[name].task, **fields) for name, fields in (edits or {}).items())
-        self._post(Resumed(crashed=True))
+        self._post(Resumed(crashed=True, outside=outside))
         for command in self.machine.resume():
             self._perform[type(command)](command)
         return await self._go_on(plan)

@@ -238,6 +238,8 @@ class JournalDamaged(JourneymanError):
 class JournalFailed(JourneymanError):
     """The journal cannot be written: the disk is full, or failed. The run stops where it is and can be resumed."""
 
+    exit_code = 130
+
 
 class JournalForeign(JourneymanError):
     """The journal was written by a newer version, or is not a journal of ours."""

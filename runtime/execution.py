@@ -68,6 +68,7 @@ class Options:
     events: str = ""
     quiet: bool = False
     look_ahead: bool = False
+    outside: bool = False  # when going on: nobody saw that a task ended the last process
     budget_usd: float | None = None
     budget_tokens: int | None = None
     size_cap_bytes: int = SIZE_CAP_BYTES
@@ -222,7 +223,7 @@ async def execute(
                 if options.events:
                     nursery.start_soon(_record, runtime, options.events)
                 if resume:
-                    report = await runtime.resume(resume, edits)
+                    report = await runtime.resume(resume, edits, outside=options.outside)
                 elif retry:
                     report = await runtime.retry(retry, edits)
                 else:

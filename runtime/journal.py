@@ -33,6 +33,7 @@ from .failpoints import hit
 
 APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
 VERSION: Final = 1
+_NO_DAMAGE: Final = ("FULL", "IOERR", "CANTOPEN", "READONLY", "PERM", "BUSY", "LOCKED", "NOMEM")  # SQLite's words
 LINGER_S: Final = 0.01  # how long records may gather when nobody waits for them
 
 _SCHEMA: Final = """
@@ -156,45 +157,66 @@ class Lock:
             self._fd = None
 
 
-def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
-    mode = "rwc" if writes else "ro"
+def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int, int, int]:
+    """(connection, application id, version, how many tables)."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=30
+    )
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=30,
-        )
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        return connection, kind, version, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except BaseException:
+        connection.close()
+        raise
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What SQLite cannot do, by whose fault it is: the disk's (JournalFailed), or what is in the file (JournalDamaged)."""
+    try:
+        yield
     except sqlite3.DatabaseError as error:
+        words = getattr(error, "sqlite_errorname", "").split("_")
+        if any(word in _NO_DAMAGE for word in words):
+            raise JournalFailed(f"{path}: {error}") from error
         raise JournalDamaged(
             f"{path}: {error}. It is left as it is; `journeyman doctor` says what can be read"
         ) from error
-    if not kind and not tables:
-        if not writes:  # whoever made the file died before anything was in it
+
+
+def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
+    with _named(path):
+        try:
+            connection, kind, version, tables = _opened(path, "rwc" if writes else "ro")
+        except sqlite3.OperationalError as error:
+            if writes or not error.sqlite_errorname.startswith("SQLITE_READONLY"):
+                raise
+            # The last writer was killed at a moment after which even a reader has to put the log's index in order.
+            connection, kind, version, tables = _opened(path, "rw")
+            connection.execute("PRAGMA query_only=1")
+        if not kind and not tables:
+            if not writes:  # whoever made the file died before anything was in it
+                connection.close()
+                raise FileNotFoundError(path)
+            connection.execute("PRAGMA journal_mode=WAL")
+            hit("journal.make.before")
+            connection.executescript(
+                f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
+            )
+            hit("journal.make.after")
+        elif kind != APPLICATION_ID:
             connection.close()
-            raise FileNotFoundError(path)
-        connection.execute("PRAGMA journal_mode=WAL")
-        hit("journal.make.before")
-        connection.executescript(
-            f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
-        )
-        hit("journal.make.after")
-    elif kind != APPLICATION_ID:
-        connection.close()
-        raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
-    elif version > VERSION:
-        connection.close()
-        raise JournalForeign(
-            f"{path} was written by a newer Journeyman (journal version {version}, this one reads up to {VERSION}); "
-            "upgrade, or use the version that wrote it"
-        )
-    if writes:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+            raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
+        elif version > VERSION:
+            connection.close()
+            raise JournalForeign(
+                f"{path} was written by a newer Journeyman (journal version {version}, this one reads up to {VERSION}); "
+                "upgrade, or use the version that wrote it"
+            )
+        if writes:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
     return connection
 
 
@@ -210,14 +232,14 @@ class Reader:
 
     def runs(self) -> list[RunRow]:
         """All runs, oldest first."""
-        with self._named_errors():
+        with _named(self.path):
             rows = self._connection.execute("SELECT name, number, started_at, state, title FROM run ORDER BY number")
             return [RunRow(*row) for row in rows]
 
     def records(self, run: str) -> Iterator[bytes]:
         """The run's records in order. Raises JournalDamaged at the first page that does not check."""
         expected = 1
-        with self._named_errors():
+        with _named(self.path):
             rows = self._connection.execute(
                 "SELECT first, count, crc, body FROM page WHERE run=? ORDER BY first", (run,)
             )
@@ -232,13 +254,13 @@ class Reader:
 
     def recall(self, key: str) -> bytes | None:
         """A value kept from an earlier run."""
-        with self._named_errors():
+        with _named(self.path):
             row = self._connection.execute("SELECT value FROM memory WHERE key=?", (key,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def recalled(self, prefix: str) -> dict[str, bytes]:
         """All kept values whose keys begin like this."""
-        with self._named_errors():
+        with _named(self.path):
             rows = self._connection.execute(
                 "SELECT key, value FROM memory WHERE substr(key, 1, ?)=? ORDER BY key", (len(prefix), prefix)
             ).fetchall()
@@ -246,19 +268,12 @@ class Reader:
 
     def integrity(self) -> list[str]:
         """What SQLite itself finds wrong; empty when nothing."""
-        with self._named_errors():
+        with _named(self.path):
             rows = self._connection.execute("PRAGMA integrity_check").fetchall()
         return [row[0] for row in rows if row[0] != "ok"]
 
     def close(self) -> None:
         self._connection.close()
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            raise JournalDamaged(f"{self.path}: {error}") from error
 
 
 def _nothing() -> None:
@@ -331,16 +346,18 @@ class Writer(Reader):
 
     @contextlib.contextmanager
     def _transaction(self, what: str) -> Iterator[sqlite3.Connection]:
-        with self._mutex:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._mutex, _named(self.path):
+            connection = self._connection
+            connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
+                yield connection
+                hit(f"journal.{what}.before")
+                connection.execute("COMMIT")
+                hit(f"journal.{what}.after")
             except BaseException:
-                self._connection.execute("ROLLBACK")
+                if connection.in_transaction:  # SQLite itself takes some back, when the disk is full
+                    connection.execute("ROLLBACK")
                 raise
-            hit(f"journal.{what}.before")
-            self._connection.execute("COMMIT")
-            hit(f"journal.{what}.after")
 
     def close(self) -> None:
         """Write what is pending and let the lock go. Raises JournalFailed when the last records could not be written."""
@@ -418,7 +435,7 @@ class Writer(Reader):
                         connection.execute("INSERT INTO page VALUES(?, ?, ?, ?, ?)", row)
                     if state is not None:
                         connection.execute("UPDATE run SET state=? WHERE name=?", (state, journal.run))
-        except (sqlite3.Error, OSError) as error:
+        except (JournalFailed, JournalDamaged, OSError) as error:
             self.failure = error
         else:
             self.flushes += 1
@@ -475,7 +492,10 @@ class Journal(Reader):
         self._writer.enter(self)
 
     def append(self, record: bytes) -> int:
-        """Take in a record; returns its number. Never blocks; durable some milliseconds later, or see `durable`."""
+        """Take in a record; returns its number. Never blocks; durable some milliseconds later, or see `durable`. Raises JournalFailed
+        when the ones before it could not be written."""
+        if self._writer.failure is not None:
+            raise JournalFailed(f"{self.path}: {self._writer.failure}; nothing that was not recorded was done")
         self._pending.append(record)
         self.appended += 1
         self._writer.wake()

@@ -216,7 +216,11 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        pass
+        return True
+    with contextlib.suppress(
+        OSError
+    ):  # where there is no /proc, one that is dead and was not waited for counts as alive
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 

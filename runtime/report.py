@@ -195,10 +195,10 @@ def _by_work(machine: Machine, ended: Ended) -> float:
         tasks[crew] = tasks.get(crew, 0) + 1
     crews = machine.dispatch.crews
     places = sum(min(crews[name].spec.cap, tasks[name]) for name in busy)
-    bound = sum(busy.values()) / max(1, min(places, machine.dispatch.max_instances))
+    bound = sum(busy.values()) / max(1, min(places, machine.opened.max_instances))
     if any(crews[name].helpers for name in busy):
         helped = sum(crew.spec.cap for crew in crews.values())
-        bound = sum(busy.values()) / max(1, min(helped, machine.dispatch.max_instances))
+        bound = sum(busy.values()) / max(1, min(helped, machine.opened.max_instances))
     for name, seconds in busy.items():
         if not crews[name].helpers:
             bound = max(bound, seconds / max(1, min(crews[name].spec.cap, tasks[name])))

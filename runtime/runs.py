@@ -158,6 +158,7 @@ async def held(
     (`ended`) it has not come to its end."""
     find(repository, run)
     journal = opener() if opener is not None else Journal(journal_path(repository))
+    journal.prepare = repository.flush  # what a record names is on the disk before it
     try:
         past = load(repository, run)
         open_tasks = any(record.state not in FINAL for record in past.machine.records.values())

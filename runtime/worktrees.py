@@ -703,7 +703,8 @@ def let_go(repository: Repository) -> None:
         for record in records:
             fd = pool._seize(record.name)
             if fd is not None:
-                (record / "locked").unlink(missing_ok=True)
+                for left in ("locked", "HEAD.new"):
+                    (record / left).unlink(missing_ok=True)
                 if record.is_dir() and not _is_whole(record):
                     pool._remove(pool.folder / record.name, record)
                 os.close(fd)

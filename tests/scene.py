@@ -112,6 +112,8 @@ class Stage:
     scene: Scene
     folder: Path
     environment: dict[str, str] = attrs.field(factory=dict)
+    out: Path = attrs.field(default=attrs.Factory(lambda self: self.folder, takes_self=True))  # for what processes say
+    cache: Path = attrs.field(default=attrs.Factory(lambda self: self.folder / "cache", takes_self=True))
     kills: int = 0
     starts: int = 0
     before: Checkout = attrs.field(init=False)
@@ -123,14 +125,15 @@ class Stage:
     def repo(self) -> Path:
         return self.folder / "repo"
 
-    def _environment(self, more: Mapping[str, str]) -> dict[str, str]:
+    def environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What its processes are given."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "JOURNEYMAN_"))}
         return {
             **kept,
-            "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "XDG_CACHE_HOME": str(self.cache),
             "GIT_CONFIG_GLOBAL": os.devnull,
             **self.environment,
-            **more,
+            **(more or {}),
         }
 
     def run_name(self) -> str:
@@ -151,11 +154,11 @@ class Stage:
         assert self.starts < MOST_STARTS, f"{self.folder}: it does not come to an end"
         run = self.run_name()
         words = ["resume", run] if run else ["run", str(self.scene.folder / "plan.toml")]
-        return self.scene.zygote.start([*words, "--json"], self.repo, self._environment(more), self.folder, limits)
+        return self.scene.zygote.start([*words, "--json"], self.repo, self.environ(more), self.out, limits)
 
     def command(self, *words: str, **more: str) -> Started:
         """Any other verb, to its end."""
-        started = self.scene.zygote.start([*words, "--json"], self.repo, self._environment(more), self.folder)
+        started = self.scene.zygote.start([*words, "--json"], self.repo, self.environ(more), self.out)
         started.wait(60)
         return started
 
@@ -184,7 +187,7 @@ class Stage:
             before=self.before,
             tree=self.scene.tree,
             acknowledged=self.scene.tasks,
-            cache=self.folder / "cache",
+            cache=self.cache,
             states=states,
         )
 

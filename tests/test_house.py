@@ -35,7 +35,7 @@ LAYERS = (
     ("blocking", "aio", "config", "progress", "trace", "runs", "rewind", "doctor"),
     ("specialists",),
     ("agents", "crew", "refactor", "execution"),
-    ("foretell", "transcript"),
+    ("foretell", "transcript", "witness"),
     ("terminal",),
     ("outlook",),
     ("rehearsal",),

@@ -2,16 +2,65 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from conftest import Repo
 
+from runtime.core.events import Tick
+from runtime.core.machine import Machine
+from runtime.doctor import examine
 from runtime.errors import JournalDamaged, JournalForeign, RunHeld
-from runtime.journal import Journal, Reader, frame, unframe
+from runtime.journal import VERSION, Journal, Lock, Reader, frame, unframe
+from runtime.record_codec import decode, encode
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def replayed(path: Path) -> dict[str, Any]:
+    """What each run of a journal comes to: its state, its tasks' states and attempts, what it landed, what can be redone."""
+    found: dict[str, Any] = {}
+    reader = Reader(path)
+    for row in reader.runs():
+        machine = Machine()
+        kinds: dict[str, int] = {}
+        for at_s, event in map(decode, reader.records(row.name)):
+            machine.handle(event, at_s)
+            kinds[type(event).__name__] = kinds.get(type(event).__name__, 0) + 1
+        machine.check()
+        found[row.name] = {
+            "state": row.state,
+            "title": row.title,
+            "events": kinds,
+            "tasks": {name: [one.state, one.attempt, one.commit, one.error] for name, one in machine.records.items()},
+            "landed": [event.commits for event in machine.landed],
+            "redo": machine.undo.redo,
+            "checked": [one["ok"] for one in machine.checked.results] if machine.checked else None,
+        }
+    reader.close()
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("journal-v*.db")), ids=lambda path: path.stem)
+def test_the_journal_of_every_released_version_is_replayed(path: Path, tmp_path: Path) -> None:
+    """A journal that an earlier version wrote gives the same states, commits and redo stacks, and stays byte for byte what it was."""
+    before = path.read_bytes()
+    copy = tmp_path / path.name
+    copy.write_bytes(before)
+    assert json.loads(json.dumps(replayed(copy))) == json.loads(path.with_suffix(".json").read_text())
+    assert copy.read_bytes() == before
+
+
+def test_the_version_that_is_written_has_a_fixture() -> None:
+    """Whoever raises the journal's version makes its fixture: python tests/fixtures/make_journal.py."""
+    assert (FIXTURES / f"journal-v{VERSION}.db").exists()
 
 
 async def _written(path: Path, records: list[bytes]) -> str:
@@ -127,3 +176,62 @@ async def test_what_is_remembered_outlives_the_run(tmp_path: Path) -> None:
     assert reader.recall("key") == b"value"
     assert reader.recall("other") is None
     reader.close()
+
+
+async def test_doctor_says_what_of_a_damaged_journal_can_be_read(tmp_path: Path) -> None:
+    """Of a journal with a damaged page `doctor` tells which runs are whole, and how far the other can be read; the file stays as it is."""
+    repo = Repo(tmp_path / "repo")
+    repo.commit({"a": "a"})
+    path = repo.path / ".git/journeyman/journal.db"
+    path.parent.mkdir()
+    for _ in range(2):
+        journal = Journal(path)
+        journal.begin()
+        for number in range(3):
+            journal.append(encode(float(number), Tick()))
+            await journal.durable()
+        journal.close()
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE page SET crc = crc + 1 WHERE run = 'r2' AND first = 3")
+    connection.commit()
+    connection.close()
+    before = path.read_bytes()
+    (found,) = [one for one in examine(repo.path) if one.what == "journal"]
+    assert not found.ok
+    assert "of run r2 2 records can be read" in found.says
+    assert "runs that can be read whole: r1" in found.says
+    assert path.read_bytes() == before
+
+
+async def test_records_after_a_failed_write_are_refused(tmp_path: Path) -> None:
+    """When the file cannot be written, whoever waits is told, and nothing more is taken in: the run stops where it is."""
+    code = (
+        "import resource, signal, sys, trio\nfrom pathlib import Path\nfrom runtime.errors import JournalFailed\n"
+        "from runtime.journal import Journal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "async def main():\n"
+        "    journal = Journal(Path(sys.argv[1])); journal.begin(); journal.append(b'one'); await journal.durable()\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
+        "    for act in (lambda: journal.append(bytes(50000)), lambda: journal.append(b'three')):\n"
+        "        try:\n            act(); await journal.durable()\n"
+        "        except JournalFailed as error: print('refused', error)\n"
+        "    try:\n        journal.close()\n    except JournalFailed: print('told again')\n"
+        "trio.run(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "j.db")], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.count("refused") == 2, done.stderr
+    assert "told again" in done.stdout
+    reader = Reader(tmp_path / "j.db")
+    assert list(reader.records("r1")) == [b"one"]
+    reader.close()
+
+
+def test_a_lock_whose_holder_is_gone_is_free_whatever_it_says(tmp_path: Path) -> None:
+    """The file names a process that lives, but that process does not hold it: its number was given to somebody else."""
+    lock = Lock(tmp_path / "j.lock")
+    lock.path.write_text(json.dumps({"pid": os.getppid(), "run": "r1"}))
+    assert not lock.held()
+    lock.acquire()
+    assert lock.holder()[0] == os.getpid()
+    lock.release()

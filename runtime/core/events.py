@@ -218,9 +218,11 @@ class DrainRequested(Event, tag="drain-requested"):
 
 
 class Resumed(Event, tag="resumed"):
-    """Another process goes on with the run, or a drained one starts again. What ran is counted as an attempt and tried again."""
+    """Another process goes on with the run, or a drained one starts again. What ran is counted as an attempt and tried again.
+    `outside`: the process may have been ended by somebody, so no task is given up for it."""
 
     crashed: bool = True
+    outside: bool = False
 
 
 class Retried(Event, tag="retried"):

@@ -54,8 +54,8 @@ from .retry import RETRIED, delay_s
 from .undo import Undo
 
 CRASHES_ALLOWED = 3
-"""A task that was running each time when the process died this often in a row, with no attempt's end in between, is not started
-again. A run that gets on between two deaths is one that somebody kills, not one that kills itself."""
+"""A task that ran at so many deaths of the process in a row is not started again, unless somebody may have killed it from outside. A
+run that gets on between two deaths is one that somebody kills; before the last one what is suspect goes alone."""
 
 
 class Group:
@@ -682,7 +682,7 @@ class Machine:
         self.draining = self.dispatch.halted = False
         self.closed = self.paused = ""
         if event.crashed:
-            self._after_crash()
+            self._after_crash(CRASHES_ALLOWED - 1 if event.outside else CRASHES_ALLOWED)
         if self.held:
             self.held = 0
             for record in [one for one in self.records.values() if one.state == st.HELD]:
@@ -690,7 +690,12 @@ class Machine:
                 self._admit(record)
         self.dispatch.feed_parked()
 
-    def _after_crash(self) -> None:
+    def suspects(self) -> list[str]:
+        """What has run at each of so many deaths in a row that a resume gives it up, if somebody was there to see it."""
+        running = [record for record in self.records.values() if record.state == st.RUNNING]
+        return [record.task.id for record in running if record.crashes + 1 >= CRASHES_ALLOWED]
+
+    def _after_crash(self, most: int) -> None:
         self.dispatch.halted = True
         lost = [record for record in self.records.values() if record.state == st.RUNNING]
         for record in lost:
@@ -701,7 +706,12 @@ class Machine:
                 self.dispatch.remove(instance)
         self.dispatch.idle.clear()
         for record in lost:
-            record.crashes = 1 if self._got_on else record.crashes + 1
+            innocent = self._got_on and record.crashes < CRASHES_ALLOWED - 1
+            record.crashes = min(most, 1 if innocent else record.crashes + 1)
+        # With a suspect among them they go one by one: who runs when the process dies again did it.
+        suspected = any(record.crashes == CRASHES_ALLOWED - 1 for record in lost)
+        self.dispatch.max_instances = 1 if suspected else self.opened.max_instances
+        for record in lost:
             record.stolen_from = ""
             if record.cancelling:
                 self._settle(record, st.CANCELLED, record.cancelling)
