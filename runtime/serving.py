@@ -5,6 +5,7 @@ Prints and parses; the daemon itself is in `service`. Without a daemon, `submit`
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ from .handles import notices
 from .planfile import SIZE_LIMIT_BYTES
 from .service.client import Daemon
 from .service.places import Places
+from .service.units import KINDS, WHERE
+from .service.units import unit as unit_text
 from .submission import Settings
 from .terminal import Place, common, load, put, run_argument, say
 
@@ -107,11 +110,22 @@ class Spoken:
 @click.option("--jobs", type=click.IntRange(1, 256), metavar="N", help="Worker processes a run (default: one a core).")
 @click.option("--drain", type=click.FloatRange(0, 3600), default=30.0, metavar="S", help="Seconds that SIGTERM waits.")
 @click.option("--link", is_flag=True, help="Print a one-time link to the running daemon's page, and end.")
+@click.option("--unit", type=click.Choice(KINDS), help="Print what systemd or launchd needs to run this, and end.")
 def serve(
     repo: str, as_json: bool, socket_path: str, tcp: int | None, instances: int, runs: int, jobs: int | None, drain: float,
-    link: bool,
+    link: bool, unit: str | None,
 ) -> int:  # fmt: skip
     """Run the daemon: many runs, many clients, over a Unix socket that only you may open."""
+    if unit is not None:
+        words = {
+            "--socket": socket_path or None,
+            "--tcp": tcp,
+            "--instances": instances,
+            "--runs": runs,
+            "--jobs": jobs,
+        }
+        given = [word for name, value in words.items() if value is not None for word in (name, str(value))]
+        return _unit(unit, [*given, "--drain", f"{drain:g}"], as_json)
     from .service.daemon import Choices
     from .service.daemon import serve as serve_forever
     from .service.host import Limits
@@ -127,6 +141,17 @@ def serve(
         trio.run(serve_forever, places, choices, {"/mcp": mounted})
     except BaseExceptionGroup as group:
         raise _only(group) from None
+    return EXIT_OK
+
+
+def _unit(kind: str, words: list[str], as_json: bool) -> int:
+    program = shutil.which("journeyman") or str(Path(sys.executable).with_name("journeyman"))
+    text = unit_text(kind, str(Path(program).absolute()), words)
+    if as_json:
+        put({"kind": kind, "text": text, "where": WHERE[kind]})
+    else:
+        click.echo(text, nl=False)
+        say(f"put it into {WHERE[kind]}")
     return EXIT_OK
 
 

@@ -9,7 +9,7 @@ import hashlib
 import math
 import re
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -25,21 +25,21 @@ ENDED: Final = "ended/"
 
 CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/-]{0,63}")
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
-_MOST_MESSAGE: Final = 20_000
+MOST_MESSAGE: Final = 20_000
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How a run is run: the flags of the command line, by the same names."""
 
-    instances: int | None = None
+    instances: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     sequential: bool = False
     land: bool = False
     keep_commits: bool = False
-    message: str = ""
+    message: Annotated[str, msgspec.Meta(max_length=MOST_MESSAGE)] = ""
     bisect: bool = False
     drop: bool = False
-    budget_usd: float | None = None
-    budget_tokens: int | None = None
+    budget_usd: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    budget_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     yes: bool = False  # money may be spent without a budget
 
     def check(self) -> None:
@@ -47,8 +47,8 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         problems = []
         if self.instances is not None and not 1 <= self.instances <= 1000:
             problems.append(f"settings.instances: {self.instances} is not a whole number from 1 to 1000")
-        if len(self.message) > _MOST_MESSAGE:
-            problems.append(f"settings.message: it has more than {_MOST_MESSAGE} characters")
+        if len(self.message) > MOST_MESSAGE:
+            problems.append(f"settings.message: it has more than {MOST_MESSAGE} characters")
         if self.budget_usd is not None and not 0 < self.budget_usd < math.inf:
             problems.append(f"settings.budget_usd: {self.budget_usd} is not a number above 0")
         if self.budget_tokens is not None and not 0 < self.budget_tokens < 2**53:
@@ -71,12 +71,12 @@ class Refactor(msgspec.Struct, forbid_unknown_fields=True):
     exec: list[str] | None = None
     goal: str = ""
     specialist: str = ""
-    batch: int | None = None
-    passes: int = 1  # 0: until nothing changes
+    batch: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    passes: Annotated[int, msgspec.Meta(ge=0, le=MAX_PASSES)] = 1  # 0: until nothing changes
     containing: str = ""
     exclude: list[str] = []
     together: bool = False
-    max_failures: int | None = None
+    max_failures: Annotated[int, msgspec.Meta(ge=1)] | None = None
     format: list[str] = []
     checks: list[str] = []
     base: str = "HEAD"

@@ -111,16 +111,16 @@ def test_a_key_makes_a_submission_once(daemon: DaemonProcess, repo: Repo) -> Non
 
 
 BAD: list[tuple[str, Any, int, str]] = [
-    ("nothing", {}, 400, "bad-input"),
-    ("a field nobody knows", {"plan": rewriting(0), "colour": 1}, 400, "bad-input"),
+    ("nothing", {}, 422, "bad-input"),
+    ("a field nobody knows", {"plan": rewriting(0), "colour": 1}, 422, "bad-input"),
     ("a task that waits for itself", {"plan": {"task": [{"id": "a", "specialist": "service", "after": ["a"]}]}}, 422, "bad-plan"),
     ("a specialist nobody knows", {"plan": {"task": [{"id": "a", "specialist": "cook"}]}}, 422, "bad-plan"),
     ("no way", {"plan": {"task": [{"id": "a", "specialist": "service", "writes": ["src/m0.py"]}]}}, 422, "bad-plan"),
-    ("a base that is none", {"plan": rewriting(0, base="nowhere")}, 400, "bad-input"),
+    ("a base that is none", {"plan": rewriting(0, base="nowhere")}, 422, "bad-input"),
     ("not TOML", {"plan": "= =", "format": "toml"}, 422, "bad-plan"),
-    ("a format nobody knows", {"plan": "x", "format": "xml"}, 422, "bad-plan"),
-    ("instances below one", {"plan": rewriting(0), "settings": {"instances": 0}}, 400, "bad-input"),
-    ("a client with a line end", {"plan": rewriting(0), "client": "a\nb"}, 400, "bad-input"),
+    ("a format nobody knows", {"plan": "x", "format": "xml"}, 422, "bad-input"),
+    ("instances below one", {"plan": rewriting(0), "settings": {"instances": 0}}, 422, "bad-input"),
+    ("a client with a line end", {"plan": rewriting(0), "client": "a\nb"}, 422, "bad-input"),
     ("a path that leads out", {"plan": {"task": [{"id": "a", "specialist": "service", "writes": ["../x"], "exec": ["true"]}]}}, 422, "bad-plan"),
 ]  # fmt: skip
 
@@ -341,6 +341,38 @@ def test_bodies_and_types_are_bounded(daemon: DaemonProcess, repo: Repo) -> None
             )
         assert client.get("/v1/health").json()["ok"]
         assert client.get(runs).json() == []
+
+
+def test_figures_and_limits(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """The figures for Prometheus count what goes on; a lower limit holds attempts back while it lasts, over all runs, and none fails of it."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        assert client.put("/v1/limits", json={"instances": 2}).json() == {"instances": 2, "runs": 8}
+        assert client.put("/v1/limits", json={"instances": 0}).json()["code"] == "bad-input"
+        for number in range(3):
+            client.post(runs, json={"plan": waiting(go, 2 * number, 2 * number + 1)})
+
+        def figures() -> dict[str, float]:
+            answer = client.get("/v1/metrics")
+            assert answer.headers["content-type"].startswith("text/plain")
+            rows = (line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#"))
+            return {name: float(value) for name, value in rows}
+
+        while (told := figures())["journeyman_attempts_waiting"] < 4:
+            assert told["journeyman_attempts"] <= 2
+        assert told["journeyman_attempts"] == 2
+        assert any(
+            name.startswith("journeyman_runs{") and 'state="running"' in name and value == 3
+            for name, value in told.items()
+        )
+        assert client.put("/v1/limits", json={"instances": 6}).json()["instances"] == 6
+        while figures()["journeyman_attempts"] < 6:
+            pass
+        go.touch()
+        for number in range(3):
+            assert ended(client, f"{runs}/r{number + 1}")["state"] == "done"
 
 
 def test_the_description_says_what_is_served(daemon: DaemonProcess) -> None:

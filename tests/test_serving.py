@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
+import plistlib
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +94,33 @@ def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: R
         assert client.get(f"{runs}/r1").json()["state"] == "cancelled"
         (tmp_path / "go").touch()
         assert client.get("/v1/health").json()["runs"] == 0
+
+
+def test_the_units_are_what_their_supervisors_read(tmp_path: Path) -> None:
+    """The systemd unit and the launchd agent parse, name the program and the flags that were given, and leave time to drain."""
+    tmp_path.joinpath("x").mkdir()
+    told = json.loads(
+        _alone("serve", "--unit", "systemd", "--tcp", "0", "--instances", "4", "--json", cwd=tmp_path / "x").stdout
+    )
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys of a unit have capitals
+    parser.read_string(told["text"])
+    command = shlex.split(parser["Service"]["ExecStart"])
+    assert command[1:4] == ["serve", "--tcp", "0"]
+    assert Path(command[0]).is_absolute()
+    assert int(parser["Service"]["TimeoutStopSec"]) > 30
+    analyze = shutil.which("systemd-analyze")
+    if analyze is not None:
+        unit = tmp_path / "journeyman.service"
+        unit.write_text(told["text"])
+        done = subprocess.run(
+            [analyze, "verify", "--user", "--man=no", str(unit)], capture_output=True, text=True, check=False
+        )
+        assert "journeyman.service:" not in done.stderr, done.stderr
+    text = _alone("serve", "--unit", "launchd", "--socket", "/tmp/a&b", cwd=tmp_path / "x").stdout
+    agent = plistlib.loads(text.encode())
+    assert agent["ProgramArguments"][1:4] == ["serve", "--socket", "/tmp/a&b"]
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
 
 
 def test_what_a_daemon_took_in_goes_on_without_one(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:

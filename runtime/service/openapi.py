@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from .problems import CODES
-from .routes import ENDPOINTS, Endpoint, NewRefactor, NewRun, _Model
+from .routes import ENDPOINTS, OPTIONAL, Endpoint, NewRefactor, NewRun, _Model
 
 _GUARD: Final = ("bad-request", "bad-host", "unauthorized", "cross-origin", "no-such-method", "bug")
 _WITH_BODY: Final = ("unsupported-content-type", "too-large", "too-slow")
@@ -94,11 +94,7 @@ def _request_body(one: Endpoint, model: type[_Model]) -> dict[str, Any]:
     if model is NewRun:
         for kind in ("application/toml", "application/yaml"):
             content[kind] = {"schema": {"$ref": "#/components/schemas/Plan"}}
-    return {"required": bool(_required(model)), "content": content}
-
-
-def _required(model: type[_Model]) -> list[str]:
-    return [field.encode_name for field in msgspec.structs.fields(model) if field.required]
+    return {"required": model not in OPTIONAL, "content": content}
 
 
 def _responses(one: Endpoint) -> dict[str, Any]:

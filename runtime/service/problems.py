@@ -24,7 +24,6 @@ from ..runs import ChecksRed, NotTogether
 CODES: Final[Mapping[str, tuple[int, str]]] = {
     "bad-request": (400, "The request is not as it should be"),
     "bad-host": (400, "The Host header names somebody else"),
-    "bad-input": (400, "A value is not as it should be"),
     "unauthorized": (401, "The token is missing or wrong"),
     "cross-origin": (403, "Requests from other sites are refused"),
     "socket-only": (403, "This is done over the Unix socket only"),
@@ -41,6 +40,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "wrong-state": (409, "The run is not in a state for this"),
     "too-large": (413, "The request is too large"),
     "unsupported-content-type": (415, "The content type is not one that is read here"),
+    "bad-input": (422, "A value is not as it should be"),
     "bad-plan": (422, "The plan cannot be run as it is written"),
     "key-reused": (422, "The idempotency key was used for something else"),
     "too-many": (429, "There are too many of these already"),

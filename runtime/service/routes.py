@@ -7,7 +7,7 @@ Knows HTTP and the host; the work is the host's. Who may ask is the guard's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import attrs
 import msgspec
@@ -30,15 +30,17 @@ PLAN_TYPES: Final[Mapping[str, str]] = {
     "application/yaml": "yaml",
     "application/json": "json",
 }
-_EDITABLE: Final = ("goal", "payload", "estimate_s", "timeout_s", "attempts", "containing", "passes", "exec")
 _MOST_LISTED: Final = 1000
 
 Handler = Callable[["Api", Request], Awaitable[Any]]
 
 
-class _Model(msgspec.Struct, forbid_unknown_fields=True):
+class _Model(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """A request's body."""
 
+
+Client = Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9._@:/-]{0,63})?$")]
+"""Who asks; empty: by which listener it came."""
 
 M = TypeVar("M", bound=_Model)
 
@@ -49,28 +51,41 @@ class NewRepository(_Model):
 
 class NewRun(_Model):
     plan: dict[str, Any] | list[Any] | str
-    format: str = "json"
+    format: Literal["json", "toml", "yaml"] = "json"
     settings: Settings = Settings()
-    client: str = ""
+    client: Client = ""
 
 
 class NewRefactor(_Model):
     refactor: Refactor
     settings: Settings = Settings()
-    client: str = ""
+    client: Client = ""
 
 
 class Foreseen(_Model):
     plan: dict[str, Any] | list[Any] | str
-    format: str = "json"
+    format: Literal["json", "toml", "yaml"] = "json"
 
 
 class Which(_Model):
     task: str = ""
 
 
+class Edit(_Model):
+    """A task's fields that a retry may change, as a plan file has them; null takes one away."""
+
+    goal: str | msgspec.UnsetType | None = msgspec.UNSET
+    payload: Any | msgspec.UnsetType = msgspec.UNSET
+    estimate_s: float | msgspec.UnsetType | None = msgspec.UNSET
+    timeout_s: float | msgspec.UnsetType | None = msgspec.UNSET
+    attempts: int | msgspec.UnsetType | None = msgspec.UNSET
+    containing: str | msgspec.UnsetType | None = msgspec.UNSET
+    passes: int | Literal["fixpoint"] | msgspec.UnsetType | None = msgspec.UNSET
+    exec: list[str] | msgspec.UnsetType | None = msgspec.UNSET
+
+
 class Edits(_Model):
-    edits: dict[str, dict[str, Any]] = {}
+    edits: dict[str, Edit] = {}
 
 
 class Landing(_Model):
@@ -94,8 +109,8 @@ class NewCheckpoint(_Model):
 
 
 class NewLimits(_Model):
-    instances: int | None = None
-    runs: int | None = None
+    instances: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    runs: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
 
 
 @attrs.frozen
@@ -301,10 +316,8 @@ class Api:
         return await self._after(request)
 
     async def retry(self, request: Request) -> Any:
-        edits = (await _body(request, Edits, optional=True)).edits
-        wrong = [f"edits.{task}.{name}" for task, fields in edits.items() for name in fields if name not in _EDITABLE]
-        if wrong:
-            raise Problem("bad-input", f"{', '.join(wrong)}: what can be changed is {', '.join(_EDITABLE)}")
+        given = (await _body(request, Edits, optional=True)).edits
+        edits = {task: dict(msgspec.to_builtins(edit)) for task, edit in given.items()}
         await self._served(request).again(self._run(request), "retry", edits)
         return await self._after(request)
 
@@ -389,7 +402,9 @@ class _Resource:
             if endpoint is None:
                 raise Problem("no-such-method", f"{scope['method']} does not exist here", allow=sorted(self.endpoints))
             request = Request(scope, receive)
-            if endpoint.body is None and method in ("POST", "PUT") and endpoint.handler is not Api.submit:
+            if method == "GET" and await request.body():
+                raise Problem("bad-request", f"{scope['method']} has no body")
+            if endpoint.body is None and method in ("POST", "PUT"):
                 await _no_body(request)
             told = await endpoint.handler(self.api, request)
             if isinstance(told, Response | EventStream):
@@ -473,6 +488,10 @@ def _settings(request: Request) -> Settings:
         return msgspec.convert(known, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Problem("bad-input", f"settings: {error}") from None
+
+
+OPTIONAL: Final = (Which, Edits, Landing, Undoing, Redoing, NewCheckpoint)
+"""The bodies that may be left out."""
 
 
 # --- the table ---------------------------------------------------------------------------------------------------

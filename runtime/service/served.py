@@ -62,7 +62,7 @@ from ..submission import (
     fingerprint,
     key_name,
 )
-from ..terminal import Place, configured, user_config
+from ..terminal import Place, configured, edited, user_config
 from .gate import AttemptGate
 from .problems import Problem
 from .queue import EVERYTHING, Queue, Waits
@@ -263,8 +263,9 @@ class Served:
                 started, claims = await trio.to_thread.run_sync(self._recorded, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
+                checked_edits = await trio.to_thread.run_sync(self._edited, run, edits) if edits else {}
                 submission = msgspec.structs.replace(
-                    before, mode=mode if started else "run", edits=edits or {}, held=False, at=time.time()
+                    before, mode=mode if started else "run", edits=checked_edits, held=False, at=time.time()
                 )
                 if not started:
                     claims = (
@@ -286,6 +287,11 @@ class Served:
             raise Problem("wrong-state", f"run {entry.run} has not ended; resume it")
         if mode == "retry" and entry.state == "done":
             raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
+
+    def _edited(self, run: str, edits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The edits of a retry, checked as a plan is. Raises BadInput."""
+        records = past_runs.load(self.repository, run).machine.records
+        return edited(self._place(), {name: record.task for name, record in records.items()}, edits)
 
     def _submission(self, run: str) -> Submission:
         """What is kept of a run's submission; one of our own making for a run that the command line started."""
