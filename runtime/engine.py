@@ -251,7 +251,7 @@ class Runtime:
         unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`), for this time; `outside` as
         in `Resumed`."""
         plan = await self._rebuild(run)
-        self._allow(attrs.evolve(self.machine.records[name].task, **fields) for name, fields in (edits or {}).items())
+        self._allow(preparation.rebudgeted(self.machine.records, edits or {}))
         self._post(Resumed(crashed=True, outside=outside))
         for command in self.machine.resume():
             self._perform[type(command)](command)

@@ -55,20 +55,24 @@ def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) 
     files = repository.files(repository.tree_of(repository.resolve(plan.base)))
     shared = len(RULES) + len(plan.contracts)
     shared += sum(repository.blob_size(files[name][1]) for name in INSTRUCTIONS if name in files)
-    warm: set[tuple[str, str]] = set()  # (model, specialist) whose prompt is in the cache
+    warm: set[tuple[str, str]] = (
+        set()
+    )  # (model, specialist) whose prompt is in the cache; "" for what all specialists share
     usd, tokens, unpriced = 0.0, 0, []
     for task in tasks:
         one = named[task.specialist]
         model = one.model or default_model()
-        prefix = (shared + len(one.prompt)) // _CHARS_A_TOKEN + _TOOLS
+        common = shared // _CHARS_A_TOKEN + _TOOLS
+        prefix = common + len(one.prompt) // _CHARS_A_TOKEN
+        cached = prefix if (model, one.name) in warm else common if (model, "") in warm else 0
         sizes = [repository.blob_size(files[path][1]) for path in claims.expand(task.writes, files) if path in files]
         price = prices.get(model)
         if price is None:
             unpriced.append(model)
-        for usage in _turns(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), (model, one.name) in warm):
+        for usage in _turns(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), cached):
             tokens += usage.tokens
             usd += float(price.cost_usd(usage)) if price is not None else 0.0
-        warm.add((model, one.name))
+        warm |= {(model, one.name), (model, "")}
     return Cost(usd, tokens, len(tasks), tuple(dict.fromkeys(unpriced)))
 
 
@@ -76,12 +80,13 @@ def _length(task: Task) -> int:
     return len(task.goal) // _CHARS_A_TOKEN + 200
 
 
-def _turns(prefix: int, own: int, warm: bool) -> Iterator[Usage]:
-    """The calls of one conversation, one by one: a long prompt has a price of its own, which a sum would not tell."""
+def _turns(prefix: int, own: int, cached: int) -> Iterator[Usage]:
+    """The calls of one conversation, one by one: a long prompt has a price of its own, which a sum would not tell. `cached` tokens of
+    the prefix are in the cache before."""
     written = (own // 2 + TURNS * _SAID_A_TURN) // TURNS
     seen = 0  # tokens behind the prefix that earlier turns have put into the cache
     for turn in range(TURNS):
         more = (own if turn == 1 else 0) + written
-        first = turn == 0 and not warm
-        yield Usage(0, more + (prefix if first else 0), 0, seen + (0 if first else prefix), written)
+        there = cached if turn == 0 else prefix
+        yield Usage(0, more + prefix - there, 0, seen + there, written)
         seen += more

@@ -182,6 +182,20 @@ def within(plan: Plan, usd: float | None, tokens: int | None) -> Plan:
     )
 
 
+def rebudgeted(records: Mapping[str, Record], edits: Mapping[str, Mapping[str, Any]]) -> list[Task]:
+    """The tasks that `edits` give another budget: `{task: {budget_usd or budget_tokens: amount}}`. Raises BadInput."""
+    problems = [f"edits: the run has no task {name!r}" for name in edits if name not in records]
+    problems += [
+        f"edits: {name}.{field}: {value!r} is no budget; a run that goes on can be given other budgets only, amounts above 0"
+        for name, fields in edits.items()
+        for field, value in fields.items()
+        if field not in ("budget_usd", "budget_tokens") or not isinstance(value, int | float) or not 0 < value < 2**53
+    ]
+    if problems:
+        raise BadInput(problems)
+    return [attrs.evolve(records[name].task, **fields) for name, fields in edits.items()]
+
+
 def rules_back(opened: Opened) -> Plan:
     """The plan's rules as `rules` kept them, without tasks."""
     known = {name: value for name, value in opened.plan.items() if name in _RULES}

@@ -56,6 +56,12 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         if problems:
             raise BadInput(problems)
 
+    def within(self, **budgets: float | None) -> Settings:
+        """The same with other budgets (`budget_usd`, `budget_tokens`); None leaves one as it is. Raises BadInput."""
+        found = msgspec.structs.replace(self, **{name: one for name, one in budgets.items() if one is not None})
+        found.check()
+        return found
+
     def allows_spending(self, plan: Plan) -> bool:
         """Whether money may be spent on this plan: there is a limit, or it was said that none is needed."""
         limits = (self.budget_usd, self.budget_tokens, plan.budget_usd, plan.budget_tokens)

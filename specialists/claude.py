@@ -45,7 +45,7 @@ from runtime.limits import Call, Gate, Verdict, judge
 from runtime.prices import Price, Prices, load_prices
 from runtime.workspace import Brief, Workspace
 
-from .prompt import Prefixes, opening, system
+from .prompt import Prefix, Prefixes, opening, prefixes, system
 from .tools import Desk, MalformedInput, ToolError, definitions, offered, told_of
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class _Session:
     desk: Desk | None = None
     tools: tuple[dict[str, Any], ...] = ()
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
-    prefix: str = ""
+    prefixes: tuple[Prefix, ...] = ()
     _calls: dict[str, Mapping[str, Any]] = attrs.field(factory=dict)  # of the last kept answer, by id
     ids: set[str] = attrs.field(factory=set)  # of all calls so far
     cached_characters: int = 0  # of the prompt's beginning that the service has in its cache by now
@@ -202,7 +202,7 @@ class _Session:
             self.desk = Desk(self.brief, self.workspace, self.talk, names)
             self.tools = definitions(names)
         self.blocks = system(self.specialist, self.talk, self.workspace)
-        self.prefix = Prefixes.key(self.model, self.tools, self.blocks)
+        self.prefixes = prefixes(self.model, self.tools, self.blocks)
         content, stop = self._recall()
         while True:
             if content is None:
@@ -366,7 +366,7 @@ class _Session:
         tries = stalls = broken = 0
         while True:
             tries += 1
-            ahead = await self.claude.prefixes.wait(self.prefix)
+            ahead = await self.claude.prefixes.wait(self.prefixes)
             try:
                 return await self._try(tries)
             except _Stall:
@@ -381,8 +381,7 @@ class _Session:
             except _Failed as error:
                 await self._after(error.verdict, error.kind)
             finally:
-                if ahead is not None:
-                    self.claude.prefixes.gave_up(self.prefix, ahead)  # without effect once it has begun
+                self.claude.prefixes.gave_up(ahead)  # without effect once it has begun
 
     async def _after(self, verdict: Verdict, kind: str) -> None:
         """Wait for what may pass, raise what will not. `kind` is the answer's status and its error's type."""
@@ -402,9 +401,8 @@ class _Session:
         price = self._price()
         reservation, limit = await self._reserve(characters, price)
         with reservation:
-            cached = self.cached_characters
-            if self.claude.prefixes.is_warm(self.prefix):
-                cached = max(cached, _length(self.tools) + _length(self.blocks))
+            warm = [one.characters for one in self.prefixes if self.claude.prefixes.is_warm(one)]
+            cached = max(self.cached_characters, *warm, 0)
             fresh = max(1.0, (characters - cached) / self.claude.chars_a_token)
             async with self.claude.gate.call(
                 input_tokens=fresh, output_tokens=self.claude.output_tokens, model=self.model
@@ -555,7 +553,7 @@ class _Request:
                     self.begun = True
                     self.usage = Usage.from_sdk(event.message.usage)
                     self.call.began({}, input_tokens=self.usage.limited_input_tokens)
-                    self.session.claude.prefixes.began(self.session.prefix)
+                    self.session.claude.prefixes.began(self.session.prefixes)
                 elif event.type == "content_block_delta":
                     self.received += (
                         len(event.delta.to_json()) if event.delta.type != "text_delta" else len(event.delta.text)

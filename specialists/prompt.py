@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import attrs
 import msgspec
 import trio
 
@@ -22,6 +23,7 @@ INSTRUCTIONS: Final = ("CLAUDE.md", "AGENTS.md")
 _INSTRUCTIONS_LIMIT: Final = 100_000  # characters
 _RESULT_LIMIT: Final = 4_000
 _FILES_LISTED: Final = 100
+_CHARS_A_TOKEN: Final = 4
 LEAST_CACHED_TOKENS: Final = 1024  # what is shorter is not cached by the service: no reason to wait for it
 WARM_S: Final = 270.0  # a cache entry lives five minutes from its last use; some of that is on the way
 
@@ -99,45 +101,69 @@ def _short(value: Any) -> str:
     return text if len(text) <= _RESULT_LIMIT else f"{text[:_RESULT_LIMIT]} [cut]"
 
 
+@attrs.frozen
+class Prefix:
+    """A beginning that prompts share; `key` names it, `characters` is how much it is of the request."""
+
+    key: str
+    characters: int
+
+
+def prefixes(model: str, tools: Sequence[Mapping[str, Any]], blocks: Sequence[Mapping[str, Any]]) -> tuple[Prefix, ...]:
+    """The beginnings of a prompt that are worth waiting for, the shortest first: each has enough more than the one before for the
+    service to cache it, so that specialists who differ only in a short charter share one."""
+    found: list[Prefix] = []
+    start = len(msgspec.json.encode(tools))
+    for count in range(1, len(blocks) + 1):
+        characters = start + len(msgspec.json.encode(blocks[:count]))
+        before = found[-1].characters if found else 0
+        if (characters - before) / _CHARS_A_TOKEN >= LEAST_CACHED_TOKENS:
+            text = msgspec.json.encode((model, tools, blocks[:count]))
+            found.append(Prefix(hashlib.sha256(text).hexdigest(), characters))
+    return tuple(found)
+
+
 class Prefixes:
     """Which beginnings of prompts the service has in its cache: the first instance with one goes ahead, the others wait until its
     answer begins, so that a fan-out pays for the prefix once. For one trio thread."""
 
     def __init__(self, warm_s: float = WARM_S) -> None:
         self._warm_s = warm_s
-        self._warm: dict[str, float] = {}  # {prefix: until when, trio's clock}
-        self._ahead: dict[str, trio.Event] = {}  # {prefix: set when whoever went ahead has begun, or given up}
+        self._warm: dict[str, float] = {}  # {key: until when, trio's clock}
+        self._ahead: dict[str, trio.Event] = {}  # {key: set when whoever went ahead has begun, or given up}
 
-    @staticmethod
-    def key(model: str, tools: Sequence[Mapping[str, Any]], blocks: Sequence[Mapping[str, Any]]) -> str:
-        """The prefix's name; empty for one too short to be cached."""
-        text = msgspec.json.encode((model, tools, blocks))
-        return hashlib.sha256(text).hexdigest() if len(text) / 4 >= LEAST_CACHED_TOKENS else ""
-
-    def is_warm(self, key: str) -> bool:
+    def is_warm(self, prefix: Prefix) -> bool:
         """Whether the service has it in its cache, as far as we know."""
-        return self._warm.get(key, -math.inf) > trio.current_time()
+        return self._warm.get(prefix.key, -math.inf) > trio.current_time()
 
-    async def wait(self, key: str) -> trio.Event | None:
-        """Wait while somebody is ahead. Not None: you go ahead; say `began`, or `gave_up` with this."""
-        while key and not self.is_warm(key):
-            ahead = self._ahead.get(key)
-            if ahead is None:
-                self._ahead[key] = ahead = trio.Event()
-                return ahead
-            await ahead.wait()
-        return None
+    async def wait(self, wanted: Sequence[Prefix]) -> dict[str, trio.Event]:
+        """Wait while somebody is ahead with one of a prompt's beginnings. With those that come back you go ahead yourself: say
+        `began`, or `gave_up` with them. All ask in the same order, the shortest first, so nobody waits in a circle."""
+        mine: dict[str, trio.Event] = {}
+        try:
+            for prefix in wanted:
+                while not self.is_warm(prefix):
+                    ahead = self._ahead.get(prefix.key)
+                    if ahead is None:
+                        mine[prefix.key] = self._ahead[prefix.key] = trio.Event()
+                        break
+                    await ahead.wait()
+        except trio.Cancelled:
+            self.gave_up(mine)
+            raise
+        return mine
 
-    def began(self, key: str) -> None:
-        """An answer to a prompt with this beginning has begun: it is in the cache."""
-        if key:
-            self._warm[key] = trio.current_time() + self._warm_s
-            self._release(key)
+    def began(self, there: Sequence[Prefix]) -> None:
+        """An answer to a prompt with these beginnings has begun: they are in the cache."""
+        for prefix in there:
+            self._warm[prefix.key] = trio.current_time() + self._warm_s
+            self._release(prefix.key)
 
-    def gave_up(self, key: str, ahead: trio.Event) -> None:
+    def gave_up(self, mine: Mapping[str, trio.Event]) -> None:
         """Whoever was ahead got no answer: the next in line goes ahead. Without effect when it had begun."""
-        if self._ahead.get(key) is ahead:
-            self._release(key)
+        for key, ahead in mine.items():
+            if self._ahead.get(key) is ahead:
+                self._release(key)
 
     def _release(self, key: str) -> None:
         ahead = self._ahead.pop(key, None)

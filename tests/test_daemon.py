@@ -196,7 +196,8 @@ def test_cancel_pause_resume_and_retry(daemon: DaemonProcess, repo: Repo, tmp_pa
         told = client.get(address).json()
         assert (told["state"], told["tasks"]["t1"]["state"]) == ("paused", "ready")
         assert client.post(f"{address}/retry").json()["code"] == "wrong-state"
-        assert client.post(f"{address}/resume").json()["state"] in ("queued", "running")
+        assert client.post(f"{address}/resume", json={"budget_usd": -1}).json()["code"] == "bad-input"
+        assert client.post(f"{address}/resume", json={"budget_usd": 2}).json()["state"] in ("queued", "running")
         assert ended(client, address)["state"] == "done"
         assert client.post(f"{address}/resume").json()["code"] == "wrong-state"
 

@@ -88,6 +88,11 @@ class Edits(_Model):
     edits: dict[str, Edit] = {}
 
 
+class Resuming(_Model):
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+
+
 class Landing(_Model):
     message: str = ""
     keep_commits: bool = False
@@ -312,7 +317,10 @@ class Api:
         return await self._after(request, await self._served(request).pause(self._run(request)))
 
     async def resume(self, request: Request) -> Any:
-        await self._served(request).again(self._run(request), "resume")
+        more = await _body(request, Resuming, optional=True)
+        await self._served(request).again(
+            self._run(request), "resume", budget_usd=more.budget_usd, budget_tokens=more.budget_tokens
+        )
         return await self._after(request)
 
     async def retry(self, request: Request) -> Any:
@@ -553,7 +561,10 @@ ENDPOINTS: Final = (
         problems=("bad-input", "no-such-task", *_GONE, *_REFUSES),
     ),
     Endpoint("POST", _RUN + "/pause", Api.pause, "Start nothing more of it", problems=("bad-input", *_GONE, *_REFUSES)),
-    Endpoint("POST", _RUN + "/resume", Api.resume, "Go on with it", problems=("bad-input", "bad-plan", *_GONE, *_REFUSES)),
+    Endpoint(
+        "POST", _RUN + "/resume", Api.resume, "Go on with it; a spent budget needs a larger one", body=Resuming,
+        problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
+    ),
     Endpoint(
         "POST", _RUN + "/retry", Api.retry, "Try again what failed in it", body=Edits,
         problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),

@@ -248,7 +248,9 @@ class Served:
         with closing(Reader(self.path)) as reader:
             return reader.recall(key)
 
-    async def again(self, run: str, mode: Mode, edits: dict[str, dict[str, Any]] | None = None) -> None:
+    async def again(
+        self, run: str, mode: Mode, edits: dict[str, dict[str, Any]] | None = None, **budgets: float | None
+    ) -> None:
         """Go on with a run that was paused or interrupted (`resume`), or try again what failed in one (`retry`)."""
         self._refuse_when_draining()
         async with self._intake:
@@ -267,6 +269,7 @@ class Served:
                 submission = msgspec.structs.replace(
                     before, mode=mode if started else "run", edits=checked_edits, held=False, at=time.time()
                 )
+                submission.settings = before.settings.within(**budgets)
                 if not started:
                     claims = (
                         await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
@@ -421,12 +424,8 @@ class Served:
         if submission.mode == "run":
             text, form = _text(submission)
             plan = await trio.to_thread.run_sync(_load, text, form, live.run, place)
-        ways = Ways(
-            self.jobs,
-            str(place.repository.work_tree),
-            claude=Claude(self.calls),
-            pass_environment=place.config.pass_environment,
-        )
+        claude, passed = Claude(self.calls), place.config.pass_environment
+        ways = Ways(self.jobs, str(place.repository.work_tree), claude=claude, pass_environment=passed)
         options = Options(
             land=settings.land,
             keep_commits=settings.keep_commits,
