@@ -239,7 +239,12 @@ def of_tasks(
     patterns."""
     found: dict[str, FileOutcome] = {}
     for task in tasks:
-        ended = report.tasks[task.id]
+        ended = report.tasks.get(task.id)
+        if ended is None:  # the run was stopped before it began
+            found.update(
+                dict.fromkeys((one for one in task.writes if one in names), FileOutcome("skipped", "not begun"))
+            )
+            continue
         told = told_files(ended.result)
         if ended.state == "done" and ended.commit is not None and not told:  # a handler that does not tell
             told = dict.fromkeys(_changed_by(repository, ended.commit), FileOutcome("changed"))
