@@ -123,6 +123,7 @@ class Line:
         self.base = base
         self.ref = line_ref(run)
         repository.packs.run = run
+        self._known: dict[str, tuple[Commit, str]] = {}  # {commit id: it, its first parent}; absent = not looked at yet
         self._by_task: dict[str, Commit] = {}  # {task: its commit that counts}; absent = not on the line
         tip = repository.ref(self.ref)
         if tip is None:
@@ -143,13 +144,20 @@ class Line:
     def commits(self, tip: str = "") -> list[Commit]:
         """All commits of the line, oldest first; those up to `tip`, when it is given."""
         found = []
-        for commit in self.repository.first_parents(tip or self.tip, self.base):
-            text = self.repository.commit_parts(commit)[2]
-            told = _told(text)
-            subject = text.split("\n", 1)[0]
-            attempt = int(told.get("Attempt", ["0"])[0])
-            found.append(Commit(commit, told.get("Task", [""])[0], attempt, tuple(told.get("Reverts", ())), subject))
-        return found
+        at = tip or self.tip
+        while at and at != self.base:
+            commit, at = self._known.get(at) or self._look_up(at)
+            found.append(commit)
+        return found[::-1]
+
+    def _look_up(self, commit: str) -> tuple[Commit, str]:
+        _, parents, text = self.repository.commit_parts(commit)
+        told = _told(text)
+        subject = text.split("\n", 1)[0]
+        attempt = int(told.get("Attempt", ["0"])[0])
+        found = Commit(commit, told.get("Task", [""])[0], attempt, tuple(told.get("Reverts", ())), subject)
+        self._known[commit] = found, parents[0] if parents else ""
+        return self._known[commit]
 
     @property
     def tree(self) -> str:
