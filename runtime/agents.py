@@ -48,6 +48,8 @@ def load_agents(root: Path) -> list[Specialist]:
         except BadInput as error:
             problems += error.problems
             continue
+        if one is None:
+            continue
         if one.name in found:
             problems.append(f"{where}: name: there are two agents of the name {one.name!r}")
         found[one.name] = one
@@ -56,14 +58,19 @@ def load_agents(root: Path) -> list[Specialist]:
     return list(found.values())
 
 
-def _agent(path: Path, where: str) -> Specialist:
+def _agent(path: Path, where: str) -> Specialist | None:
+    """The agent of a file; None for one that only lies beside them, as a README does."""
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: it cannot be read: {error}") from None
     parts = _FRONT.match(text)
+    if parts is None and text.lstrip().startswith("---"):
+        raise BadInput(
+            f"{where}: its front matter must begin in the first line and end: ---, name: ..., description: ..., ---"
+        )
     if parts is None:
-        raise BadInput(f"{where}: it must begin with a front matter: ---, name: ..., description: ..., ---")
+        return None
     fields = _fields(parts[1], where)
     name = fields.get("name", path.stem)
     if not isinstance(name, str) or not _NAME.fullmatch(name):

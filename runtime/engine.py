@@ -57,7 +57,7 @@ from .landing import Landing, land
 from .record_codec import decode, encode
 from .recovery import settle
 from .report import RunReport, build
-from .workspace import Brief
+from .workspace import Brief, Equipment
 
 EnterAttempt = Callable[[], AbstractAsyncContextManager[None]]
 """Entered around each attempt; the attempt's own time limit stands still until it is in."""
@@ -76,7 +76,8 @@ class Runtime:
     is entered for each attempt, for a host with several runtimes. `max_instances` caps all crews together;
     `sequential` runs one attempt at a time. `backoff_s` and `backoff_cap_s` are the first and the longest wait between
     two attempts, `idle_s` how long an instance stays with nothing to do, all in seconds. `budget_usd` and `budget_tokens` go before
-    the plan's; `rate_s` tells the least time that the rates of a service allowed, for the report's bound.
+    the plan's; `rate_s` tells the least time that the rates of a service allowed, for the report's bound. `ways` equips the
+    specialists and is entered and left with the runtime: `specialists.Ways()` brings rewrites, codemods, programs and Claude.
 
     Leaving the block waits for what was submitted; leaving it by an exception cancels.
     """
@@ -97,8 +98,11 @@ class Runtime:
         budget_tokens: int | None = None,
         gate: EnterAttempt | None = None,
         rate_s: Callable[[], float] = float,
+        ways: Equipment | None = None,
     ) -> None:
         """Raises BadInput when the specialists or the numbers make no sense."""
+        specialists = specialists if ways is None else ways.equip(specialists)
+        self._ways = ways
         self.specialists = {one.name: one for one in preparation.checked_specialists(specialists, max_instances)}
         self._max_instances = 1 if sequential else max_instances
         self._idle_s, self._backoff_s, self._backoff_cap_s, self._steal = idle_s, backoff_s, backoff_cap_s, steal
@@ -159,6 +163,8 @@ class Runtime:
                 self._finish = Finish(self._attempts)
                 if self._journal_path is None:
                     self._journal_path = self._attempts.repository.common_dir / "journeyman" / "journal.db"
+            if self._ways is not None:
+                await self._stack.enter_async_context(self._ways)
             self._estimator = preparation.learned(self._journal_path)  # before a plan is prepared
             self._epoch = trio.current_time()
             self._nursery = await self._stack.enter_async_context(self._own_nursery())

@@ -12,7 +12,7 @@ from typing import Final
 import attrs
 
 from specialists.claude import default_model
-from specialists.prompt import INSTRUCTIONS, RULES
+from specialists.prompt import INSTRUCTIONS, INSTRUCTIONS_LIMIT, RULES
 
 from . import claims
 from .budget import Usage
@@ -54,7 +54,9 @@ def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) 
     named = {one.name: one for one in specialists}
     files = repository.files(repository.tree_of(repository.resolve(plan.base)))
     shared = len(RULES) + len(plan.contracts)
-    shared += sum(repository.blob_size(files[name][1]) for name in INSTRUCTIONS if name in files)
+    shared += sum(
+        min(repository.blob_size(files[name][1]), INSTRUCTIONS_LIMIT) for name in INSTRUCTIONS if name in files
+    )
     warm: set[tuple[str, str]] = (
         set()
     )  # (model, specialist) whose prompt is in the cache; "" for what all specialists share

@@ -5,14 +5,15 @@ The interface of both kinds of workspace, in memory (`overlay`) and on disk (`wo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import attrs
 
 from .core.changes import Changeset
-from .core.task import Task
+from .core.task import Specialist, Task
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -38,6 +39,13 @@ class Brief:
     def progress(self, words: str) -> None:
         """A line for whoever watches: what this attempt is at."""
         self._say(self.instance, words)
+
+
+class Equipment(AbstractAsyncContextManager[Any], Protocol):
+    """Ways of working that specialists can be given, such as `specialists.Ways`; in use while a runtime is open."""
+
+    def equip(self, specialists: Iterable[Specialist]) -> Sequence[Specialist]:
+        """The specialists with a handler that knows the ways."""
 
 
 @runtime_checkable

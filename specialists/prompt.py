@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import posixpath
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,12 +16,15 @@ import attrs
 import msgspec
 import trio
 
+from runtime.claims import problem_with
 from runtime.conversation import Conversation
+from runtime.core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK
 from runtime.core.task import Specialist
 from runtime.workspace import Brief, Workspace
 
 INSTRUCTIONS: Final = ("CLAUDE.md", "AGENTS.md")
-_INSTRUCTIONS_LIMIT: Final = 100_000  # characters
+INSTRUCTIONS_LIMIT: Final = 100_000  # characters of each
+_LINKS_FOLLOWED: Final = 5
 _RESULT_LIMIT: Final = 4_000
 _FILES_LISTED: Final = 100
 _CHARS_A_TOKEN: Final = 4
@@ -44,19 +48,37 @@ the work half done, and do not claim what you have not done: the result is check
 def system(specialist: Specialist, conversation: Conversation, workspace: Workspace | None) -> list[dict[str, Any]]:
     """The system prompt: first what all specialists share, then the charter; each ends in a cache breakpoint."""
     parts = [RULES]
+    seen: set[str] = set()
     for name in INSTRUCTIONS:
-        if workspace is not None and workspace.exists(name):
-            try:
-                text = workspace.read_text(name)
-            except UnicodeDecodeError:
-                continue
-            parts.append(f"# The project's instructions ({name})\n\n{text[:_INSTRUCTIONS_LIMIT]}")
+        text = _instructions(workspace, name) if workspace is not None else ""
+        if text.strip() and text not in seen:  # one is often a link to the other, or a copy
+            seen.add(text)
+            cut = len(text) - INSTRUCTIONS_LIMIT
+            more = f"\n\n[{cut} characters more are in the file]" if cut > 0 else ""
+            parts.append(f"# The project's instructions ({name})\n\n{text[:INSTRUCTIONS_LIMIT]}{more}")
     if conversation.contracts:
         parts.append(f"# Contracts that all tasks of this plan share\n\n{conversation.contracts}")
     blocks = [_cached("\n\n".join(parts))]
     if specialist.prompt.strip():
         blocks.append(_cached(f"# Your part: {specialist.name}\n\n{specialist.prompt}"))
     return blocks
+
+
+def _instructions(workspace: Workspace, name: str) -> str:
+    """The text of a file of instructions, or of the file in the repository that it links to; empty when there is none."""
+    for _ in range(_LINKS_FOLLOWED):
+        mode = workspace.mode(name) if problem_with(name) is None else None
+        if mode in (MODE_FILE, MODE_EXECUTABLE):
+            try:
+                return workspace.read_text(name)
+            except UnicodeDecodeError:
+                return ""
+        if mode != MODE_LINK:
+            return ""
+        name = posixpath.normpath(
+            posixpath.join(posixpath.dirname(name), workspace.read(name).decode("utf-8", "replace"))
+        )
+    return ""
 
 
 def _cached(text: str) -> dict[str, Any]:

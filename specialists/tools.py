@@ -22,7 +22,7 @@ from runtime.errors import ClaimViolation
 from runtime.workspace import Brief, Workspace
 
 _NO_SEARCH: Final = "fatal: "  # how git begins when it cannot search; a hit begins with its path and a line's number
-READ_LIMIT_BYTES: Final = 256 * 1024
+READ_LIMIT: Final = 256 * 1024  # characters of a file that a model is given at once
 RESULTS_LIMIT: Final = 200
 OUTPUT_LIMIT: Final = 12_000  # characters of a check's output that a model is shown
 
@@ -220,9 +220,17 @@ class Desk:
         if asked.view_range is not None:
             first, last = asked.view_range
             lines = text.split("\n")
-            text = "\n".join(lines[max(0, first - 1) : last if last > 0 else len(lines)])
-        if len(text) > READ_LIMIT_BYTES:
-            raise ToolError(f"{path} has {len(text)} characters; read it in parts with view_range")
+            there = lines[max(0, first - 1) : last if last > 0 else len(lines)]
+            if not there:
+                raise ToolError(f"{path} has {len(lines)} lines; there are none from {first} to {last}")
+            text = "\n".join(there)
+            if len(text) > READ_LIMIT:
+                raise ToolError(
+                    f"these lines of {path} have {len(text)} characters; read fewer, or find what you need with grep"
+                )
+        if len(text) > READ_LIMIT:
+            count = text.count("\n") + 1
+            raise ToolError(f"{path} has {len(text)} characters in {count} lines; read it in parts with view_range")
         return text
 
     async def _glob(self, asked: Glob) -> str:

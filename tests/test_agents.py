@@ -42,7 +42,8 @@ def test_without_tools_and_model_it_has_all_and_the_default(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("no front matter", "it must begin with a front matter"),
+        ("---\nname: a\nno end", "its front matter must begin in the first line and end"),
+        ("\n---\nname: a\n---\nx", "its front matter must begin in the first line and end"),
         ("---\nname: a b\n---\nx", "name: 'a b' is no name for a specialist"),
         ("---\nname: a\n---\n", "neither a description nor a prompt"),
         ("---\nname: a\nmodel: [x]\n---\nx", "model: ['x'] is no model's name"),
@@ -56,6 +57,13 @@ def test_a_bad_agent_file_is_told_with_its_name_and_field(tmp_path: Path, text: 
     with pytest.raises(BadInput, match=r"\.claude/agents/bad\.md: ") as caught:
         load_agents(tmp_path)
     assert wrong in str(caught.value)
+
+
+def test_a_file_without_a_front_matter_is_no_agent(tmp_path: Path) -> None:
+    """A README beside the agents stops nothing."""
+    _write(tmp_path, "README.md", "# Our agents\n\nThey are nice.\n\n---\n")
+    _write(tmp_path, "poet.md", "---\nname: poet\n---\nWrite verse.")
+    assert [one.name for one in load_agents(tmp_path)] == ["poet"]
 
 
 def test_agents_join_the_crew_and_never_replace_who_is_there(tmp_path: Path) -> None:
