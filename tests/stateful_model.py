@@ -75,6 +75,7 @@ class Model:
     alive: dict[str, str] = attrs.field(factory=dict)  # {instance: its crew}
     draining: bool = False
     got_on: bool = False  # an attempt ended since the process last died
+    alone: bool = False  # one of those that ran at the last death is suspect: one at a time
     redo: list[str] = attrs.field(factory=list)  # tips to go back to, the next one last
     rewound: bool = False  # a step was taken: what is done no longer tells what its dependants may be
 
@@ -198,9 +199,14 @@ class Model:
         self.draining = False
         if event.crashed:
             self.alive.clear()
-            for name in self.tasks("running"):
+            lost = self.tasks("running")
+            for name in lost:
                 row = self.rows[name]
-                row.crashes = 1 if self.got_on else row.crashes + 1
+                innocent = self.got_on and row.crashes < 2
+                row.crashes = min(2 if event.outside else 3, 1 if innocent else row.crashes + 1)
+            self.alone = any(self.rows[name].crashes == 2 for name in lost)
+            for name in lost:
+                row = self.rows[name]
                 if row.cancelling:
                     self._end(name, "cancelled")
                 elif row.crashes >= 3:
@@ -296,6 +302,7 @@ class Model:
         for number, one in enumerate(working):
             for other in working[number + 1 :]:
                 assert not list(_clashes(one, other)), f"{one} beside {other}"
+        assert len(self.tasks("running")) <= 1 or not self.alone, "beside a suspect, who did it will not be known"
         if not self.rewound:
             for row in self.rows.values():
                 doomed = any(self.rows[name].state in FINAL - {"done"} for name in row.after)

@@ -257,12 +257,12 @@ class Run(RuleBasedStateMachine):
         else:
             self._post(Merged(job.task, job.attempt, commit))
 
-    @rule(pick=PICK)
-    def crash(self, pick: int) -> None:
-        """kill -9: what was not durable may be gone; another process goes on."""
-        self._crash(pick)
+    @rule(pick=PICK, outside=st.booleans())
+    def crash(self, pick: int, outside: bool) -> None:
+        """kill -9: what was not durable may be gone; another process goes on. By somebody (`outside`), or by a task itself."""
+        self._crash(pick, outside)
 
-    def _crash(self, lost: int) -> None:
+    def _crash(self, lost: int, outside: bool = False) -> None:
         self._rebuild_is_the_same()
         kept = max(self.durable, len(self.journal) - lost)
         self.journal = self.journal[:kept]
@@ -271,7 +271,7 @@ class Run(RuleBasedStateMachine):
         for at, event in map(decode, self.journal):
             self.model.apply(event, at, self.machine.handle(event, at))
         self.merges = []
-        self._post(Resumed(crashed=True))
+        self._post(Resumed(crashed=True, outside=outside))
         resumed = [one for one in self.machine.resume() if one not in self.merges]
         self._take(resumed)
 
