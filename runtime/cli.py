@@ -240,7 +240,7 @@ def _finish(
         if doubt:
             say(doubt)
     if more:
-        say(f"another pass would change more in {more} files; give --passes fixpoint")
+        say(f"another pass would change more, in at least {more} file{'s' if more > 1 else ''}; give --passes fixpoint")
     if outcome.refused:
         say(f"not landed: {outcome.refused}")
     return outcome.exit_code

@@ -31,6 +31,7 @@ FIRST_BATCH: Final = 8
 _ARGV_BYTES: Final = 100_000
 SIZE_CAP_BYTES: Final = 1_000_000
 _TIMEOUT_S: Final = 3600.0
+_LOOK_AHEAD_FILES: Final = 16
 _LOOK_AHEAD_S: Final = 2.0  # a longer pass is not made once more only to know
 
 
@@ -64,6 +65,7 @@ class Command:
     look_ahead: bool = False
     pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     paces: dict[tuple[str, ...], Pace] = attrs.field(factory=dict)  # {argv: pace}
+    unfinished: set[tuple[str, ...]] = attrs.field(factory=set)  # argvs of which another pass would change more
 
     async def work(self, brief: Brief, workspace: Workspace) -> dict[str, Any]:
         """The handler of tasks with `exec`. Raises FilesFailed, GiveUp when there is no such program."""
@@ -90,7 +92,8 @@ class Command:
             took_s = trio.current_time() - began
             if all(attempt.bytes_of(path) == before[path] for path in again):
                 return settle(outcomes)
-        more = await self._another(attempt, files) if self.look_ahead and took_s < _LOOK_AHEAD_S else 0
+        wanted = self.look_ahead and took_s < _LOOK_AHEAD_S and argv not in self.unfinished
+        more = await self._another(attempt, files) if wanted else 0
         return settle(outcomes, **({"more": more} if more else {}))
 
     async def _pass(self, attempt: _Attempt, files: list[str]) -> None:
@@ -105,14 +108,20 @@ class Command:
             await attempt.run([path])
 
     async def _another(self, attempt: _Attempt, files: list[str]) -> int:
-        """How many files one more pass would change. They are put back as they were."""
-        changed = [path for path in files if attempt.outcomes[path].state == "changed"]
+        """How many files one more pass would change, of some. They are put back as they were. Once one program is known to leave
+        work for another pass, its other tasks are not asked: that it does is what has to be said, not for how many files."""
+        changed = [path for path in files if attempt.outcomes[path].state == "changed"][:_LOOK_AHEAD_FILES]
         before = {path: data for path in changed if (data := attempt.bytes_of(path)) is not None}
+        if not before:
+            return 0
         outcomes = dict(attempt.outcomes)
         attempt.originals.update(before)  # where a file goes back to that fails
         await self._pass(attempt, list(before))
         attempt.outcomes.update(outcomes)
-        return sum(attempt.restore(path, data) for path, data in before.items())
+        found = sum(attempt.restore(path, data) for path, data in before.items())
+        if found and attempt.brief.task.exec is not None:
+            self.unfinished.add(attempt.brief.task.exec)
+        return found
 
     def _fits(self, brief: Brief, path: str, workspace: Workspace, outcomes: dict[str, FileOutcome]) -> bool:
         mode = workspace.mode(path)
