@@ -143,7 +143,7 @@ def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, **fl
 
 def _agree(place: Place, plan: Plan, flags: dict[str, Any]) -> None:
     """Ask before money is spent: on a terminal in words; elsewhere --yes or a budget is the answer. Raises BadInput."""
-    foretold = foretell.cost(plan, place.specialists, place.repository)
+    foretold = foretell.cost(plan, place.specialists, place.repository, flags["budget_usd"])
     if foretold is None or flags["yes"]:
         return
     limited = (flags["budget_usd"], flags["budget_tokens"], plan.budget_usd, plan.budget_tokens)

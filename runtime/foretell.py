@@ -45,8 +45,11 @@ class Cost:
         )
 
 
-def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) -> Cost | None:
-    """What the tasks for Claude will cost; None when there are none. Raises BadInput for a price file that is not sound."""
+def cost(
+    plan: Plan, specialists: Sequence[Specialist], repository: Repository, budget_usd: float | None = None
+) -> Cost | None:
+    """What the tasks for Claude will cost; None when there are none. Raises BadInput for a price file that is not sound, and where
+    there is a budget of money (`budget_usd`, or in the plan) for a model whose price is not known."""
     tasks = for_claude(plan, specialists)
     if not tasks:
         return None
@@ -68,7 +71,8 @@ def cost(plan: Plan, specialists: Sequence[Specialist], repository: Repository) 
         prefix = common + len(one.prompt) // _CHARS_A_TOKEN
         cached = prefix if (model, one.name) in warm else common if (model, "") in warm else 0
         sizes = [repository.blob_size(files[path][1]) for path in claims.expand(task.writes, files) if path in files]
-        price = prices.get(model)
+        limited = any(one is not None for one in (budget_usd, plan.budget_usd, task.budget_usd))
+        price = prices.of(model) if limited else prices.get(model)
         if price is None:
             unpriced.append(model)
         for usage in _turns(prefix, sum(sizes) // _CHARS_A_TOKEN + _length(task), cached):

@@ -249,7 +249,7 @@ def submit(
 def _run_here(place: Place, plan_file: str, as_json: bool, flags: dict[str, Any]) -> int:
     plan = load(place, plan_file)
     checked(plan, place.specialists, place.repository, plan_file)
-    foretold = cost(plan, place.specialists, place.repository)
+    foretold = cost(plan, place.specialists, place.repository, flags["budget_usd"])
     if foretold is not None and not Settings(**flags).allows_spending(plan):
         raise BadInput(f"{foretold}; give a budget (--budget-usd, --budget-tokens), or --yes")
     options = Options(

@@ -27,9 +27,11 @@ from runtime.core.changes import Changeset
 from runtime.core.events import Answered, Spent, Told
 from runtime.core.task import Handler, Specialist
 from runtime.errors import (
+    BadInput,
     BudgetSpent,
     ChecksRed,
     EmptyChange,
+    GiveUp,
     MalformedCall,
     NoCredentials,
     Paused,
@@ -201,7 +203,7 @@ class _Session:
             names = offered(self.specialist.tools)
             self.desk = Desk(self.brief, self.workspace, self.talk, names)
             self.tools = definitions(names)
-        self.blocks = system(self.specialist, self.talk, self.workspace)
+        self.blocks = self._clean(system(self.specialist, self.talk, self.workspace))
         self.prefixes = prefixes(self.model, self.tools, self.blocks)
         content, stop = self._recall()
         while True:
@@ -234,7 +236,7 @@ class _Session:
         """Be where the kept turns end: with an answer whose tools have not run, or ready to ask."""
         turns = self._kept()
         if not turns:
-            self.messages = [{"role": "user", "content": opening(self.brief, self.talk)}]
+            self.messages = [{"role": "user", "content": self._clean(opening(self.brief, self.talk))}]
             return None, ""
         assert isinstance(turns[0], Answered)
         self.messages = [{"role": "user", "content": list(turns[0].opening)}]
@@ -321,6 +323,10 @@ class _Session:
         if self.desk is None:
             raise MalformedInput("there are no tools here")
         return await self.desk.call(call["name"], call["input"])
+
+    def _clean(self, blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Blocks of text without secrets, whatever files, goals and results have in them."""
+        return [{**block, "text": self._redacted(block["text"])} for block in blocks]
 
     def _redacted(self, text: str) -> str:
         return secrets.redacted(text, self.claude.secret)
@@ -449,10 +455,12 @@ class _Session:
                 self.ids.add(block["id"])
 
     def _price(self) -> Price | None:
-        """Raises BadInput when a budget of money is set and the model's price is not known."""
-        if self.talk.budget.limited:
-            return self.claude.prices.of(self.model)
-        return self.claude.prices.get(self.model)
+        """Raises GiveUp when a budget of money is set and the model's price is not known, or the user's prices are not sound."""
+        try:
+            prices = self.claude.prices
+            return prices.of(self.model) if self.talk.budget.limited else prices.get(self.model)
+        except BadInput as error:
+            raise GiveUp(str(error)) from None
 
 
 class _Stall(Exception):

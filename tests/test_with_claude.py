@@ -31,8 +31,9 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesPro
 
 
 def test_a_spent_budget_holds_until_a_larger_one_is_given(repo: Repo, api: MessagesProcess) -> None:
-    """`resume` alone asks nothing more of a run whose --budget-usd is spent, and says which flag goes on; with it the run ends well."""
-    repo.commit(FILES)
+    """`resume` alone asks nothing more of a run whose --budget-usd is spent, and says which flag goes on; with it the run ends well.
+    A key that stands in the project's instructions is in no prompt."""
+    repo.commit({**FILES, "AGENTS.md": f"The key is {KEY}."})
     done = journeyman("refactor", "--goal", GOAL, "*.py", "--budget-usd", "0.001", "--json", cwd=repo.path)
     assert (done.code, done.json["state"]) == (5, "paused")
     done = journeyman("resume", "r1", cwd=repo.path)
@@ -42,6 +43,8 @@ def test_a_spent_budget_holds_until_a_larger_one_is_given(repo: Repo, api: Messa
     done = journeyman("resume", "r1", "--budget-usd", "5", "--json", cwd=repo.path)
     assert (done.code, done.json["ok"]) == (0, True), done.err
     assert 0 < done.json["cost"]["usd"] < 5
+    assert "The key is [redacted]." in str(api.calls[0].body["system"])
+    assert not any(KEY in str(call.body) for call in api.calls)
 
 
 def test_a_tasks_spent_budget_is_raised_by_its_name(repo: Repo, api: MessagesProcess, tmp_path: Path) -> None:
@@ -65,12 +68,16 @@ def test_a_tasks_spent_budget_is_raised_by_its_name(repo: Repo, api: MessagesPro
 
 
 def test_what_the_service_refuses_is_told_with_its_status(repo: Repo, api: MessagesProcess) -> None:
-    """A model that there is not: the task fails at once, with the status, the error's type and the service's own words."""
+    """A model that there is not: the task fails at once, with the status, the error's type and the service's own words; with a budget
+    of money, which needs a price, nothing is started."""
     repo.commit({**FILES, "journeyman.toml": '[specialists.service]\nmodel = "claude-none"\n'})
     done = journeyman("refactor", "--goal", GOAL, "a.py", "--yes", "--json", cwd=repo.path)
     assert done.code == 3
     assert done.json["tasks"]["a.py"]["error"].startswith("404 not_found_error: ")
     assert len(api.calls) == 1
+    done = journeyman("refactor", "--goal", GOAL, "a.py", "--budget-usd", "1", cwd=repo.path)
+    assert done.code == 2
+    assert "claude-none: its price is not known" in done.err
     listed = journeyman("runs", cwd=repo.path).out
     assert listed.rstrip().endswith("Turn 1 into 2.")
 

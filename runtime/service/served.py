@@ -221,10 +221,9 @@ class Served:
 
     def _judged(self, place: Place, plan: Plan, settings: Settings, name: str) -> tuple[Plan, Claims]:
         prepared = checked(plan, place.specialists, place.repository, name)
-        if not settings.allows_spending(plan):
-            foretold = cost(plan, place.specialists, place.repository)
-            if foretold is not None:
-                raise BadInput(f"{foretold}; give a budget (budget_usd, budget_tokens), or settings.yes")
+        foretold = cost(plan, place.specialists, place.repository, settings.budget_usd)
+        if foretold is not None and not settings.allows_spending(plan):
+            raise BadInput(f"{foretold}; give a budget (budget_usd, budget_tokens), or settings.yes")
         return plan, _claims(place, plan, prepared.keys)
 
     def _place(self) -> Place:
