@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -33,6 +34,7 @@ from runtime.core.events import (
     Order,
     Resumed,
     Retried,
+    RolledBack,
     Spent,
     Stepped,
     Submitted,
@@ -373,6 +375,26 @@ def test_a_spent_quota_starts_nobody_on_the_claims_it_frees() -> None:
     machine, commands = _play([submitted, Failed("a", 1, "spent", "paused")])
     assert [machine.records[name].state for name in "ab"] == ["held", "ready"]
     assert not [one for one in commands if isinstance(one, Start)]
+
+
+@pytest.mark.parametrize(("error", "state"), [("", "skipped"), ("it no longer applies", "running")])
+def test_what_comes_after_a_task_that_is_being_taken_back_is_told_of_its_end(error: str, state: str) -> None:
+    """A task that is submitted behind one which is just being rolled back is skipped when that is gone, and runs when it stays."""
+    machine, _ = _play(
+        [
+            Opened(crews=(CrewSpec("c"),), merges=True),
+            Submitted(
+                "g", (Task("a", "c", scope="s"), Task("b", "c", scope="s", attempts=1)), on_failure="rollback-scope"
+            ),
+            Finished("a", 1, changeset=Changeset("0" * 40, (Change("x", 0o100644, "1" * 40, None),))),
+            Merged("a", 1, "2" * 40),
+            Failed("b", 1, "no", "permanent"),
+            Submitted("h", (Task("later", "ui", after=("a",)),)),
+            RolledBack(("a",), error=error),
+        ]
+    )
+    assert machine.records["later"].state == state
+    machine.check()
 
 
 def _seen(machine: Machine) -> dict[str, Any]:

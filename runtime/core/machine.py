@@ -14,7 +14,7 @@ The life of a task (the full table is `record.TRANSITIONS`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import invariants
@@ -582,6 +582,11 @@ class Machine:
         record.error = error
         group.left -= 1
         self._out.append(Settled(record.task.id, state, error or ""))
+        for behind in record.needed_by or ():  # what was submitted while it was being taken back
+            if behind.state == st.WAITING and state == st.DONE:
+                self._one_less(behind)
+            elif behind.state == st.WAITING:
+                self._settle(behind, st.SKIPPED, f"`{record.task.id}` {state}")
         if not group.left:
             self._out.append(Concluded(group.name))
 
@@ -791,8 +796,3 @@ class Machine:
     def check(self) -> None:
         """Assert every invariant that must hold between two events. O(tasks): for tests and simulations."""
         invariants.check(self)
-
-
-def open_tasks(machine: Machine) -> Iterable[Record]:
-    """The tasks that have not reached a final state, in the order of submission."""
-    return (record for record in machine.records.values() if record.state not in st.FINAL)
