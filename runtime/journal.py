@@ -236,6 +236,22 @@ class Reader:
             rows = self._connection.execute("SELECT name, number, started_at, state, title FROM run ORDER BY number")
             return [RunRow(*row) for row in rows]
 
+    def row(self, run: str) -> RunRow | None:
+        """One run, or None."""
+        with _named(self.path):
+            row = self._connection.execute(
+                "SELECT name, number, started_at, state, title FROM run WHERE name=?", (run,)
+            ).fetchone()
+        return None if row is None else RunRow(*row)
+
+    def length(self, run: str) -> int:
+        """How many records a run has."""
+        with _named(self.path):
+            row = self._connection.execute(
+                "SELECT first + count - 1 FROM page WHERE run=? ORDER BY first DESC LIMIT 1", (run,)
+            ).fetchone()
+        return 0 if row is None else int(row[0])
+
     def records(self, run: str) -> Iterator[bytes]:
         """The run's records in order. Raises JournalDamaged at the first page that does not check."""
         expected = 1

@@ -72,11 +72,24 @@ def _entry(row: RunRow, live: Collection[str]) -> RunEntry:
     return RunEntry(row.name, state, state == "done", row.started_at, row.title)
 
 
+def entry_of(repository: Repository, run: str) -> RunEntry | None:
+    """One run, or None. Raises JournalDamaged, JournalForeign."""
+    path = journal_path(repository)
+    lock = Lock(path.with_suffix(".lock"))
+    live = lock.runs() if lock.held() else ()
+    try:
+        with closing(Reader(path)) as reader:
+            row = reader.row(run)
+    except FileNotFoundError:
+        return None
+    return None if row is None else _entry(row, live)
+
+
 def find(repository: Repository, run: str) -> RunEntry:
     """One run. Raises BadInput with what there is."""
-    known = entries(repository)
-    found = next((one for one in known if one.run == run), None)
+    found = entry_of(repository, run)
     if found is None:
+        known = entries(repository)
         names = ", ".join(one.run for one in known[-5:]) or "none yet"
         raise BadInput(f"there is no run {run!r}; the last ones are: {names}")
     return found

@@ -36,6 +36,7 @@ Mountable = Callable[[Application], AbstractAsyncContextManager[Application]]
 """Makes an application that is served under a path of its own, and is served while its block lasts."""
 
 DRAIN_S: Final = 30.0
+_SWITCH_S: Final = 0.0005
 _FIELDS: Final = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -107,6 +108,8 @@ async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable
     def log(event: str, **fields: Any) -> None:
         log_to.info(event, extra=fields)
 
+    # Runs do their git work in threads, and requests keep this one busy: a thread that wants the interpreter back waits this long.
+    sys.setswitchinterval(_SWITCH_S)
     with only_one(places):
         unix = unix_socket(places.socket)
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 import stat
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
+import h11
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
+from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
 from ..errors import BadInput
@@ -76,11 +78,28 @@ def tcp_socket(port: int) -> socket.socket:
     return listener
 
 
-class _OnlyHttp11(H11Protocol):
-    """Hypercorn's HTTP/1.1, without its way out to HTTP/2: that would answer 101 before the guard is asked."""
+class _Protocol(H11Protocol):
+    """Hypercorn's HTTP/1.1, without its way out to HTTP/2 (that would answer 101 before the guard is asked), and with the head of an
+    answer sent together with its body."""
+
+    head = b""
 
     async def _check_protocol(self, event: Any) -> None:
         """Whatever else is asked for is a request like any other, and the guard's to refuse."""
+
+    async def _send_h11_event(self, event: Any) -> None:
+        try:
+            data = self.connection.send(event) or b""
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response) and any(name == b"content-length" for name, _ in event.headers):
+            self.head = data
+            return
+        data, self.head = self.head + data, b""
+        if data:
+            await self.send(RawData(data=data))
 
 
 class _Connection:
@@ -88,31 +107,31 @@ class _Connection:
 
     def __init__(self, app: ASGIWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream) -> None:
         self.stream = stream
-        self.config = config
-        self.context = context
         self.sending = trio.Lock()
-        self.idle = TrioSingleTask()
         self.group = TaskGroup()
-        self.protocol = _OnlyHttp11(app, config, context, self.group, ConnectionState({}), False, None, None, self.send)
+        self.reading = trio.CancelScope()
+        self.read_until = trio.current_time() + IDLE_S  # when it is over, unless a request is under way
+        self.protocol = _Protocol(app, config, context, self.group, ConnectionState({}), False, None, None, self.send)
 
     async def run(self) -> None:
         """Until the client is gone, or has been idle for too long, or does not read."""
         try:
             async with self.group:
-                await self.idle.restart(self.group, self._expire)
                 await self._read()
-                await self.idle.stop()
         finally:
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self.stream)
 
     async def _read(self) -> None:
         while True:
-            try:
-                data = await self.stream.receive_some(_PIECE_BYTES)
-            except (trio.ClosedResourceError, trio.BrokenResourceError):
-                data = b""
-            await self.protocol.handle(RawData(bytes(data)))
+            data: bytes | bytearray = b""
+            with trio.CancelScope(deadline=self.read_until) as self.reading:
+                try:
+                    data = await self.stream.receive_some(_PIECE_BYTES)
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    data = b""
+            if not self.reading.cancelled_caught:
+                await self.protocol.handle(RawData(bytes(data)))
             if not data:
                 await self.protocol.handle(Closed())
                 return
@@ -120,19 +139,23 @@ class _Connection:
     async def send(self, event: Event) -> None:
         """What the protocol has for us."""
         if isinstance(event, RawData):
-            async with self.sending:
-                with trio.move_on_after(SEND_LIMIT_S) as limit:
-                    try:
-                        await self.stream.send_all(event.data)
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        await self.protocol.handle(Closed())
-            if limit.cancelled_caught:  # it does not read
-                await trio.aclose_forcefully(self.stream)
-                await self.protocol.handle(Closed())
+            await self._send(event.data)
         elif isinstance(event, Closed):
             await self._end()
         elif isinstance(event, Updated):
-            await (self.idle.restart(self.group, self._expire) if event.idle else self.idle.stop())
+            self.read_until = trio.current_time() + IDLE_S if event.idle else math.inf
+            self.reading.deadline = self.read_until
+
+    async def _send(self, data: bytes) -> None:
+        async with self.sending:
+            with trio.move_on_after(SEND_LIMIT_S) as limit:
+                try:
+                    await self.stream.send_all(data)
+                except (trio.BrokenResourceError, trio.ClosedResourceError):
+                    await self.protocol.handle(Closed())
+        if limit.cancelled_caught:  # it does not read
+            await trio.aclose_forcefully(self.stream)
+            await self.protocol.handle(Closed())
 
     async def _end(self) -> None:
         """Have what was sent arrive, and tell that no more comes; the reader ends by that."""
@@ -142,12 +165,10 @@ class _Connection:
         await self.stream.aclose()
         await self.protocol.handle(Closed())
 
-    async def _expire(self) -> None:
-        with trio.move_on_after(IDLE_S):
-            await self.context.terminated.wait()
-        with trio.CancelScope(shield=True):
-            await self.protocol.handle(Closed())
-            await self.stream.aclose()
+    def leave(self) -> None:
+        """End now, if no request is under way."""
+        if self.read_until < math.inf:
+            self.reading.cancel()
 
 
 @attrs.define(eq=False)
@@ -157,7 +178,7 @@ class Listening:
     listener: socket.socket
     app: Application
     log: logging.Logger
-    connections: int = 0
+    connections: set[_Connection] = attrs.field(factory=set)
 
     async def serve(self, stop: trio.Event, grace_s: float = 3.0) -> None:
         """Accept until `stop`, then give requests that are under way `grace_s` seconds."""
@@ -170,18 +191,19 @@ class Listening:
         app = ASGIWrapper(self.app)  # type: ignore[arg-type]  # its scopes are TypedDicts, ours plain mappings
 
         async def handle(stream: trio.SocketStream) -> None:
-            if self.connections >= MOST_CONNECTIONS:
+            if len(self.connections) >= MOST_CONNECTIONS:
                 await trio.aclose_forcefully(stream)
                 return
-            self.connections += 1
+            connection = _Connection(app, config, context, stream)
+            self.connections.add(connection)
             try:
-                await _Connection(app, config, context, stream).run()
+                await connection.run()
             except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # the client is gone; there is nobody to tell
             except* Exception as group:
                 self.log.error("a connection broke: %r", group.exceptions)
             finally:
-                self.connections -= 1
+                self.connections.discard(connection)
 
         accepting = _Accepting(trio.SocketListener(trio.socket.from_stdlib_socket(self.listener)))
         async with trio.open_nursery() as connections:
@@ -190,6 +212,8 @@ class Listening:
                 await stop.wait()
                 accept.cancel_scope.cancel()
             await context.terminated.set()
+            for connection in self.connections:
+                connection.leave()
             connections.cancel_scope.deadline = trio.current_time() + grace_s
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 import attrs
 import msgspec
+import trio
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
@@ -22,7 +23,7 @@ from .host import Host
 from .links import LINK_S, SESSION_S, Links
 from .page import asset
 from .problems import Problem, problem_of
-from .served import Served
+from .served import Served, Status
 from .stream import HEARTBEAT_S, EventStream
 
 PLAN_TYPES: Final[Mapping[str, str]] = {
@@ -31,6 +32,7 @@ PLAN_TYPES: Final[Mapping[str, str]] = {
     "application/json": "json",
 }
 _MOST_LISTED: Final = 1000
+_MOST_KEPT: Final = 32
 
 Handler = Callable[["Api", Request], Awaitable[Any]]
 
@@ -131,6 +133,7 @@ class Endpoint:
     answers: int = 200
     content: str = "application/json"
     problems: Sequence[str] = ()
+    waits: bool = False  # it may take long without doing anything
 
 
 @attrs.define
@@ -142,6 +145,11 @@ class Api:
     version: str
     metrics: Callable[[Host], bytes]
     description: Callable[[], dict[str, Any]]
+    # Requests are answered a few at a time, so that a crowd of them does not come between a run's own steps.
+    turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(4))
+    _kept: dict[tuple[str, str, str], tuple[Any, bytes]] = attrs.field(
+        factory=dict
+    )  # {(repository, run, what): (version, JSON)}
 
     def router(self, mounts: Mapping[str, Application]) -> Application:
         """The ASGI application; `mounts` are others under paths of their own."""
@@ -266,10 +274,23 @@ class Api:
 
     async def status(self, request: Request) -> Any:
         served = self._served(request)
-        return run_document(await served.status(self._run(request)), served.id)
+        return await self._same(request, "status", lambda status: run_document(status, served.id))
 
     async def graph(self, request: Request) -> Any:
-        return graph_document((await self._served(request).status(self._run(request))).machine)
+        return await self._same(request, "graph", lambda status: graph_document(status.machine))
+
+    async def _same(self, request: Request, what: str, make: Callable[[Status], dict[str, Any]]) -> Response:
+        """What is told of a run, made anew only when something has happened in it since."""
+        served, run = self._served(request), self._run(request)
+        version = served.version(run)
+        key = (served.id, run, what)
+        kept = self._kept.get(key)
+        if kept is None or version is None or kept[0] != version:
+            kept = (version, msgspec.json.encode(make(await served.status(run)), enc_hook=str))
+            self._kept[key] = kept
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return Response(kept[1], media_type="application/json")
 
     async def task(self, request: Request) -> Any:
         run, task = self._run(request), request.path_params["task"]
@@ -414,7 +435,11 @@ class _Resource:
                 raise Problem("bad-request", f"{scope['method']} has no body")
             if endpoint.body is None and method in ("POST", "PUT"):
                 await _no_body(request)
-            told = await endpoint.handler(self.api, request)
+            if endpoint.waits or method != "GET":
+                told = await endpoint.handler(self.api, request)
+            else:
+                async with self.api.turns:
+                    told = await endpoint.handler(self.api, request)
             if isinstance(told, Response | EventStream):
                 await told(scope, receive, send)
             else:
@@ -540,7 +565,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint(
         "GET", _RUN + "/news", Api.news, "How far it is, as soon as something has happened", query=("from", "within_s"),
-        problems=("bad-input", *_GONE, "journal"),
+        problems=("bad-input", *_GONE, "journal"), waits=True,
     ),
     Endpoint("GET", _RUN, Api.status, "A run as it stands", problems=(*_GONE, "journal")),
     Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", problems=(*_GONE, "journal")),
@@ -553,7 +578,7 @@ ENDPOINTS: Final = (
         content="text/event-stream", problems=("bad-input", *_GONE, "journal"),
     ),
     Endpoint(
-        "GET", _RUN + "/diff", Api.diff, "Its result as a diff", query=("stat", "task"), content="text/x-diff",
+        "GET", _RUN + "/diff", Api.diff, "Its result as a diff", query=("stat", "task"), content="text/x-diff", waits=True,
         problems=("bad-input", "no-such-task", *_GONE, "wrong-state", "repository-refused", "journal"),
     ),
     Endpoint(

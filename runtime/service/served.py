@@ -67,6 +67,7 @@ from .gate import AttemptGate
 from .problems import Problem
 from .queue import EVERYTHING, Queue, Waits
 
+_KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
 
 Claims = tuple[tuple[str, ...], tuple[str, ...]]
@@ -132,6 +133,7 @@ class Served:
     live: dict[str, Live] = attrs.field(factory=dict)  # {run: live}, in the order of submission
     draining: bool = False
     finished: int = 0  # runs that ended since the daemon started
+    _kept: dict[str, tuple[Any, Status]] = attrs.field(factory=dict)  # {run: (version, status)} of some that have ended
     _writer: Writer | None = None
     _users: int = 0
     _door: trio.Lock = attrs.field(factory=trio.Lock)
@@ -641,10 +643,10 @@ class Served:
 
     async def entry(self, run: str) -> past_runs.RunEntry:
         """A run as the journal lists it. Raises Problem."""
-        for one in await trio.to_thread.run_sync(past_runs.entries, self.repository):
-            if one.run == run:
-                return one
-        raise Problem("no-such-run", f"there is no run {run!r} in {self.id}")
+        found = await trio.to_thread.run_sync(past_runs.entry_of, self.repository, run)
+        if found is None:
+            raise Problem("no-such-run", f"there is no run {run!r} in {self.id}")
+        return found
 
     async def entries(self) -> list[past_runs.RunEntry]:
         """All runs, oldest first; those that wait for their turn are `queued`."""
@@ -673,9 +675,27 @@ class Served:
         entry = await self.entry(run)
         return await trio.to_thread.run_sync(self._past_status, entry)
 
+    def version(self, run: str) -> tuple[Any, ...] | None:
+        """Changes whenever anything that is told of a run that goes on may have changed; None when it does not go on."""
+        live = self.live.get(run)
+        if live is None or live.machine is None:
+            return None
+        return len(live.machine.history), self._state(live)
+
     def _past_status(self, entry: past_runs.RunEntry) -> Status:
         with closing(Reader(self.path)) as reader:
             ended = decode_ended(reader.recall(ENDED + entry.run))
+            version = (entry.state, reader.length(entry.run), ended)
+        kept = self._kept.get(entry.run)
+        if kept is not None and kept[0] == version:
+            return kept[1]
+        status = self._replayed(entry, ended)
+        self._kept[entry.run] = (version, status)
+        while len(self._kept) > _KEPT:
+            self._kept.pop(next(iter(self._kept)), None)
+        return status
+
+    def _replayed(self, entry: past_runs.RunEntry, ended: Ended) -> Status:
         try:
             past = past_runs.load(self.repository, entry.run)
         except BadInput:  # it ended before it began, or was collected
