@@ -252,7 +252,7 @@ def _brief(told: dict[str, Any]) -> dict[str, Any]:
     listed = dict(list(wrong.items())[:_MOST_LISTED])
     kept = (
         "run", "repository", "state", "ok", "title", "base", "commit", "line", "landed", "counts", "makespan_s", "bound_s",
-        "utilization", "steals", "checks", "waits", "error", "culprit",
+        "utilization", "steals", "cost", "checks", "waits", "error", "culprit",
     )  # fmt: skip
     return {
         **{name: told[name] for name in kept},
