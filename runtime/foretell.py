@@ -39,8 +39,9 @@ class Cost:
 
     def __str__(self) -> str:
         unknown = f"; without {', '.join(self.unpriced)}, whose price is not known" if self.unpriced else ""
+        one = "task" if self.tasks == 1 else "tasks"
         return (
-            f"{self.tasks} tasks for Claude, about {self.usd:.2f} USD ({self.usd / _SPREAD:.2f} to {self.usd * _SPREAD:.2f}), "
+            f"{self.tasks} {one} for Claude, about {self.usd:.2f} USD ({self.usd / _SPREAD:.2f} to {self.usd * _SPREAD:.2f}), "
             f"{self.tokens:,} tokens{unknown}"
         )
 
