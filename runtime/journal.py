@@ -178,7 +178,7 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         words = getattr(error, "sqlite_errorname", "").split("_")
-        if any(word in _NO_DAMAGE for word in words):
+        if any(word in _NO_DAMAGE for word in words) or "readonly" in str(error):
             raise JournalFailed(f"{path}: {error}") from error
         raise JournalDamaged(
             f"{path}: {error}. It is left as it is; `journeyman doctor` says what can be read"

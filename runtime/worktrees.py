@@ -703,7 +703,7 @@ def let_go(repository: Repository) -> None:
         for record in records:
             fd = pool._seize(record.name)
             if fd is not None:
-                for left in ("locked", "HEAD.new"):
+                for left in ("locked", "HEAD.new", "HEAD.lock", "index.lock"):
                     (record / left).unlink(missing_ok=True)
                 if record.is_dir() and not _is_whole(record):
                     pool._remove(pool.folder / record.name, record)

@@ -148,6 +148,11 @@ class Stage:
                 reader.close()
         return ""
 
+    def state(self) -> str:
+        """Its run's state, or nothing when none was recorded yet."""
+        run = self.run_name()
+        return next((one.state for one in entries(Repository.open(self.repo)) if one.run == run), "")
+
     def start(self, limits: Mapping[str, int] | None = None, **more: str) -> Started:
         """Start the run, or go on with it; `more` is added to its environment."""
         self.starts += 1
@@ -199,7 +204,7 @@ class Stage:
 def kill_at_random(stage: Stage, rng: random.Random, most: int) -> int:
     """Kill the run and its resumptions at random moments, `most` times at most, then let it end; returns the kills."""
     for _ in range(rng.randint(1, most)):
-        if not stage.kill_after(rng.uniform(0, stage.scene.length_s * 1.1)):
+        if not stage.kill_after(rng.uniform(0, stage.scene.length_s * 0.9)):
             break
     stage.run_on()
     return stage.kills
