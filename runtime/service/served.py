@@ -6,7 +6,6 @@ its run has ended: so a daemon that is killed finds on its next start what was o
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -18,14 +17,12 @@ import attrs
 import msgspec
 import trio
 
-from specialists import Ways, codemod_problem, known_languages
+from specialists import Ways, known_languages
 from specialists.claude import Claude
 
 from .. import refactor as refactors
 from .. import runs as past_runs
-from ..claims import problem_with
 from ..config import load_config
-from ..core import plan as plans
 from ..core.commands import Settled, Start
 from ..core.events import Submitted
 from ..core.machine import Machine
@@ -42,7 +39,7 @@ from ..journal import Journal, Reader, Writer
 from ..limits import Gate as CallGate
 from ..line import line_ref
 from ..outlook import outlook
-from ..planfile import dump, loads
+from ..planfile import dump
 from ..record_codec import decode
 from ..recovery import tidy
 from ..report import RunReport
@@ -65,13 +62,11 @@ from ..submission import (
 from ..terminal import Place, configured, edited, user_config
 from .gate import AttemptGate
 from .problems import Problem
-from .queue import EVERYTHING, Queue, Waits
+from .queue import Queue, Waits
+from .reading import Claims, claims_of, load_plan, plan_text
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
-
-Claims = tuple[tuple[str, ...], tuple[str, ...]]
-"""(paths that are written, paths that are read)"""
 
 
 class Log(Protocol):
@@ -162,7 +157,7 @@ class Served:
 
         def look() -> dict[str, Any]:
             place = self._place()
-            return outlook(configured(_load(text, form, "plan", place), place.config), place, "plan").document()
+            return outlook(configured(load_plan(text, form, "plan", place), place.config), place, "plan").document()
 
         return await trio.to_thread.run_sync(look)
 
@@ -194,7 +189,7 @@ class Served:
     def _prepare(self, text: str, form: str, name: str, settings: Settings) -> tuple[Plan, Claims]:
         """A plan from its text, checked whole as the command line does it. In a thread: it reads files."""
         place = self._place()
-        return self._judged(place, configured(_load(text, form, name, place), place.config), settings, name)
+        return self._judged(place, configured(load_plan(text, form, name, place), place.config), settings, name)
 
     def _prepare_refactor(self, wish: Refactor, settings: Settings) -> tuple[Plan, Claims]:
         place = self._place()
@@ -226,7 +221,7 @@ class Served:
         foretold = cost(plan, place.specialists, place.repository, settings.budget_usd)
         if foretold is not None and not settings.allows_spending(plan):
             raise BadInput(f"{foretold}; give a budget (budget_usd, budget_tokens), or settings.yes")
-        return plan, _claims(place, plan, prepared.keys)
+        return plan, claims_of(place, plan, prepared.keys)
 
     def _place(self) -> Place:
         repository = Repository.open(self.repository.work_tree)
@@ -273,7 +268,7 @@ class Served:
                 submission.settings = before.settings.within(**budgets)
                 if not started:
                     claims = (
-                        await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
+                        await trio.to_thread.run_sync(self._prepare, *plan_text(submission), run, submission.settings)
                     )[1]
                 await trio.to_thread.run_sync(writer.remember, {QUEUED + run: encode(submission)})
                 await trio.to_thread.run_sync(writer.close_run, run, "open")
@@ -347,7 +342,9 @@ class Served:
                     if not started:
                         await trio.to_thread.run_sync(writer.begin_again, run)
                         claims = (
-                            await trio.to_thread.run_sync(self._prepare, *_text(submission), run, submission.settings)
+                            await trio.to_thread.run_sync(
+                                self._prepare, *plan_text(submission), run, submission.settings
+                            )
                         )[1]
                 except JourneymanError as error:
                     await self._note_end(writer, run, submission, str(error), state="failed")
@@ -423,8 +420,8 @@ class Served:
         place = await trio.to_thread.run_sync(self._place)
         plan = None
         if submission.mode == "run":
-            text, form = _text(submission)
-            plan = await trio.to_thread.run_sync(_load, text, form, live.run, place)
+            text, form = plan_text(submission)
+            plan = await trio.to_thread.run_sync(load_plan, text, form, live.run, place)
         claude, passed = Claude(self.calls), place.config.pass_environment
         ways = Ways(self.jobs, str(place.repository.work_tree), claude=claude, pass_environment=passed)
         options = Options(
@@ -770,38 +767,6 @@ class Served:
         if tip is None:
             raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
         return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
-
-
-def _load(text: str, form: str, name: str, place: Place) -> Plan:
-    def check(plan: Plan) -> Any:
-        return plans.problems(
-            plan,
-            specialists={one.name: one for one in place.specialists},
-            languages=known_languages(),
-            path_problem=problem_with,
-            codemod_problem=codemod_problem(str(place.repository.work_tree)),
-        )
-
-    return loads(text, form, name, place.choose, check=check)
-
-
-def _text(submission: Submission) -> tuple[str, str]:
-    return json.dumps(submission.plan), "json"
-
-
-def _claims(place: Place, plan: Plan, keys: Any) -> Claims:
-    """What the run's tasks may write and read, all together."""
-    if plan.claims == "grow":
-        return (EVERYTHING,), ()
-    writes: dict[str, None] = {}
-    reads: dict[str, None] = {}
-    named = {one.name: one for one in place.specialists}
-    for task, key in zip(plan.tasks, keys, strict=True):
-        writes.update(dict.fromkeys(key.writes))
-        reads.update(dict.fromkeys(key.reads))
-        if not task.writes and named[task.specialist].writes:
-            return (EVERYTHING,), ()  # it may write whatever its specialist's globs cover
-    return tuple(writes), tuple(reads)
 
 
 def _in_words(notice: Notice) -> str:
