@@ -316,12 +316,12 @@ def _add_delegations(server: MCPServer[Any], rest: Rest) -> None:
         ctx: Context, task: str, working_directory: str, github_repo_name: str | None = None, existing_repo: str | None = None,
         mode: Literal["new_project", "fix_bugs", "add_feature", "enhance", "upgrade_deps", "refactor"] = "new_project",
         enable_test_loop: bool = True, max_test_iterations: int = 3, timeout_minutes: float = 90.0, use_parallel: bool = True,
-        incremental: bool = False, force_rebuild: bool = False, budget_usd: float | None = None,
+        incremental: bool = False, force_rebuild: bool = False, budget_usd: float = 10.0,
     ) -> dict[str, Any]:  # fmt: skip
         """Have specialists work on a task in a folder: one task for services, one for the interface, one for tests that comes
         after both. Runs in the background; the answer has a `task_id` for `get_delegation_result`. The result is on a line of
-        its own until `land`: nothing is deployed. In an empty folder `new_project` makes a repository. Without `budget_usd` it
-        may spend what it takes.
+        its own until `land`: nothing is deployed. In an empty folder `new_project` makes a repository. It spends at most
+        `budget_usd` US dollars, and pauses there.
         """
         if github_repo_name or existing_repo:
             raise ToolError("github_repo_name, existing_repo: publishing is not built in; land the result and push it")
@@ -343,7 +343,7 @@ def _add_delegations(server: MCPServer[Any], rest: Rest) -> None:
             ],
             name=task.strip().splitlines()[0][:80],
         )
-        settings = {"sequential": not use_parallel, "budget_usd": budget_usd, "yes": budget_usd is None}
+        settings = {"sequential": not use_parallel, "budget_usd": budget_usd}
         body = {"plan": dump(plan), "settings": settings, "client": "delegation"}
         told = await _hand_over(rest, ctx, runs, runs, body, False, "")
         return {"task_id": f"{told['repository']}/{told['run']}", "status": _delegation_state(told), "task": task}
