@@ -13,7 +13,6 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +31,7 @@ OURS: Final = "refs/journeyman/"
 _LOCK_PATIENCE_S: Final = 2.0  # git's own programs hold a ref's lock for milliseconds
 _LOCK_POLL_S: Final = 0.02
 _APP_LEVEL: Final = 7  # libgit2's name for settings of the program that uses it
+_ENTRIES_KEPT: Final = 150_000  # of trees, in each of two generations; some 200 bytes each
 _RAW_ENTRY: Final = re.compile(rb"(\d+) ([^\0]+)\0(.{20})", re.DOTALL)
 _LEAST_GIT: Final = (2, 38)
 _KEPT_ENVIRONMENT: Final = (
@@ -161,7 +161,9 @@ class Repository:
         self.common_dir = common_dir
         self.packs = Packs(common_dir / "objects" / "pack")
         self.objects = self._opened()
-        self.tree = lru_cache(maxsize=8192)(self._parse_tree)
+        self._trees: dict[bytes, dict[bytes, Entry]] = {}  # {raw id: entries by name}, those asked for of late
+        self._older_trees: dict[bytes, dict[bytes, Entry]] = {}  # the same, of a while ago
+        self._entries = 0  # in `_trees`
 
     @classmethod
     def open(cls, path: str | Path) -> Repository:
@@ -387,10 +389,24 @@ class Repository:
 
     # --- trees and blobs ---------------------------------------------------------------------------------------
 
-    def _parse_tree(self, tree: bytes) -> dict[bytes, Entry]:
-        """A tree's entries by name. Cached; treat it as frozen."""
-        _, raw = self._read(tree)
-        return {name: (int(mode, 8), oid) for mode, name, oid in _RAW_ENTRY.findall(raw)}
+    def tree(self, oid: bytes) -> dict[bytes, Entry]:
+        """A tree's entries by name. Kept for a while; treat it as frozen."""
+        found = self._trees.get(oid)
+        if found is None:
+            found = self._older_trees.get(oid)
+            if found is None:
+                _, raw = self._read(oid)
+                found = {name: (int(mode, 8), blob) for mode, name, blob in _RAW_ENTRY.findall(raw)}
+            self._keep(oid, found)
+        return found
+
+    def _keep(self, oid: bytes, entries: dict[bytes, Entry]) -> None:
+        """Two generations, bounded by what they hold and not by how many they are: a run makes a new root with each commit, and a
+        folder may have thousands of names. Any thread may come by; at worst a tree is parsed twice."""
+        self._entries += len(entries)
+        if self._entries > _ENTRIES_KEPT:
+            self._older_trees, self._trees, self._entries = self._trees, {}, len(entries)
+        self._trees[oid] = entries
 
     def lookup(self, tree: str, path: str) -> Entry | None:
         """A path's entry in a tree, or None. A folder counts as None."""

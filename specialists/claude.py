@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 STALL_S: Final = 90.0
 """Silence on a stream, seconds. The service sends pings while a model thinks, some tens of seconds apart."""
 
+_NOTICED_S: Final = 0.5  # how much earlier than `stall_s` a silence may be noticed
 STALLS_ALLOWED: Final = 2  # of one turn: the call is cancelled and the turn asked again; then the attempt fails
 MALFORMED_ALLOWED: Final = 3  # answers in a row whose calls no tool can take, or that do not parse
 MODEL_FAMILY: Final = "sonnet"
@@ -68,6 +69,7 @@ _SHORTER: Final = (
     2_048,
 )  # tokens an answer may have when the budget has no room for the specialist's max_tokens
 _CONNECT_S: Final = 30.0
+_AROUND: Final = 32  # characters of a message around its content
 _SUMMARY_LIMIT: Final = 2_000
 _RED: Final = "The task is not done: a check is red. Mend it."
 _NUDGE: Final = "Nothing has changed. Make the change now, or call nothing_to_do with the reason if none is needed."
@@ -89,12 +91,17 @@ def newest_model(family: str) -> str:
 
 def credentials_problem() -> str | None:
     """Why Claude cannot be asked from this environment, or None."""
+    import httpx2
     from anthropic import AnthropicError, AsyncAnthropic
 
     try:
-        client = AsyncAnthropic(max_retries=0)
+        # Nothing is sent: without certificates, which take longer to load than all the rest, it is only a look at the environment.
+        return _lacking(AsyncAnthropic(max_retries=0, http_client=httpx2.AsyncClient(verify=False)))
     except AnthropicError as error:
         return str(error)
+
+
+def _lacking(client: AsyncAnthropic) -> str | None:
     if client.api_key or client.auth_token or getattr(client, "credentials", None):
         return None
     return "there is no key: set ANTHROPIC_API_KEY (or ANTHROPIC_AUTH_TOKEN) in your environment"
@@ -134,13 +141,17 @@ class Claude:
     def connect(self) -> AsyncAnthropic:
         """The client. Raises NoCredentials."""
         if self.client is None:
-            from anthropic import AsyncAnthropic, Timeout
+            from anthropic import AnthropicError, AsyncAnthropic, Timeout
 
-            problem = credentials_problem()
+            try:
+                # No limit on the whole call: stalls are seen on the stream. Retries are ours: the SDK's do not wait long enough.
+                client = AsyncAnthropic(max_retries=0, timeout=Timeout(None, connect=_CONNECT_S))
+            except AnthropicError as error:
+                raise NoCredentials(f"working with Claude: {error}") from None
+            problem = _lacking(client)
             if problem is not None:
                 raise NoCredentials(f"working with Claude: {problem}")
-            # No limit on the whole call: stalls are seen on the stream. Retries are ours: the SDK's do not wait long enough.
-            self.client = AsyncAnthropic(max_retries=0, timeout=Timeout(None, connect=_CONNECT_S))
+            self.client = client
             self._own_client = True
         return self.client
 
@@ -192,6 +203,8 @@ class _Session:
     tools: tuple[dict[str, Any], ...] = ()
     blocks: list[dict[str, Any]] = attrs.field(factory=list)
     prefixes: tuple[Prefix, ...] = ()
+    turn_price: tuple[Price | None] | None = None  # looked up once
+    characters: int = 0  # of the prompt, as JSON
     _calls: dict[str, Mapping[str, Any]] = attrs.field(factory=dict)  # of the last kept answer, by id
     ids: set[str] = attrs.field(factory=set)  # of all calls so far
     cached_characters: int = 0  # of the prompt's beginning that the service has in its cache by now
@@ -205,6 +218,7 @@ class _Session:
             self.tools = definitions(names)
         self.blocks = self._clean(system(self.specialist, self.talk, self.workspace))
         self.prefixes = prefixes(self.model, self.tools, self.blocks)
+        self.characters = _length(self.tools) + _length(self.blocks)
         content, stop = self._recall()
         while True:
             if content is None:
@@ -225,6 +239,7 @@ class _Session:
     def _say(self, role: str, content: list[dict[str, Any]]) -> None:
         if content:  # the service takes no message without content, not even its own
             self.messages.append({"role": role, "content": content})
+            self.characters += _length(content) + _AROUND
 
     @property
     def model(self) -> str:
@@ -236,10 +251,10 @@ class _Session:
         """Be where the kept turns end: with an answer whose tools have not run, or ready to ask."""
         turns = self._kept()
         if not turns:
-            self.messages = [{"role": "user", "content": self._clean(opening(self.brief, self.talk))}]
+            self._say("user", self._clean(opening(self.brief, self.talk)))
             return None, ""
         assert isinstance(turns[0], Answered)
-        self.messages = [{"role": "user", "content": list(turns[0].opening)}]
+        self._say("user", list(turns[0].opening))
         for one in turns:
             self._relive(one)
         last = turns[-1]
@@ -247,8 +262,9 @@ class _Session:
         if self.desk is not None and last.state is not None:
             self.desk.touched = len(last.state.changes)
         if isinstance(last, Answered):
-            if last.content:
-                self.messages.pop()  # `run` says it, when its tools have run
+            if last.content:  # `run` says it, when its tools have run
+                self.messages.pop()
+                self.characters -= _length(last.content) + _AROUND
             return last.content, last.stop
         return None, ""
 
@@ -403,8 +419,9 @@ class _Session:
             await trio.sleep(verdict.wait_s)
 
     async def _try(self, attempt: int) -> tuple[list[dict[str, Any]], str]:
-        characters = _length(self.tools) + _length(self.blocks) + _length(self.messages)
-        price = self._price()
+        if self.turn_price is None:
+            self.turn_price = (self._price(),)
+        characters, (price,) = self.characters, self.turn_price
         reservation, limit = await self._reserve(characters, price)
         with reservation:
             warm = [one.characters for one in self.prefixes if self.claude.prefixes.is_warm(one)]
@@ -553,7 +570,11 @@ class _Request:
             self.call.began(headers)
 
             def heard() -> None:
-                silence.deadline = trio.current_time() + stall_s
+                deadline = trio.current_time() + stall_s
+                if (
+                    deadline - silence.deadline > _NOTICED_S
+                ):  # moving it for every few bytes would cost more than reading them
+                    silence.deadline = deadline
 
             stream.response.stream = _watched()(stream.response.stream, heard)  # the SDK keeps pings to itself
             async for event in stream:
@@ -563,9 +584,7 @@ class _Request:
                     self.call.began({}, input_tokens=self.usage.limited_input_tokens)
                     self.session.claude.prefixes.began(self.session.prefixes)
                 elif event.type == "content_block_delta":
-                    self.received += (
-                        len(event.delta.to_json()) if event.delta.type != "text_delta" else len(event.delta.text)
-                    )
+                    self.received += _written(event.delta)
             message = await stream.get_final_message() if self.begun else None
             if message is None or message.stop_reason is None:
                 raise _cut_off()
@@ -619,6 +638,15 @@ def _cut_off() -> Exception:
     import httpx2
 
     return httpx2.RemoteProtocolError("the stream ended before the answer did")
+
+
+def _written(delta: Any) -> int:
+    """Characters of a piece of an answer."""
+    if delta.type == "text_delta":
+        return len(delta.text)
+    if delta.type == "input_json_delta":
+        return len(delta.partial_json)
+    return len(delta.thinking) if delta.type == "thinking_delta" else 0
 
 
 @cache

@@ -61,6 +61,8 @@ PROTECTED: Final = (
 """Names that no model changes unless a task claims the path by name: hooks, CI, settings of editors and of agents. A part of the path
 that matches is enough, in any case."""
 
+_PROTECTED: Final = re.compile("|".join(map(fnmatch.translate, PROTECTED)))
+
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=4096, description="relative to the repository, with /")]
 
 
@@ -174,7 +176,7 @@ def offered(allowed: Collection[str] | None) -> frozenset[str]:
 
 def is_protected(path: str) -> bool:
     """Whether a path has a part that no model changes unasked."""
-    return any(fnmatch.fnmatchcase(part.lower(), name) for part in path.split("/") for name in PROTECTED)
+    return any(_PROTECTED.match(part) for part in path.lower().split("/"))
 
 
 @attrs.define
