@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import socket
 import stat
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from conftest import Repo
 from daemon_process import FILES, DaemonProcess, ended, events, rewriting, waiting
+from nothing_lost import Checkout, git, nothing_lost
 
 
 def test_a_run_from_submission_to_landing(daemon: DaemonProcess, repo: Repo) -> None:
@@ -264,41 +268,68 @@ def test_sigterm_drains_and_the_next_start_goes_on(daemon: DaemonProcess, repo: 
         assert first["tasks"]["t1"]["attempts"] == 1
 
 
-def test_nothing_acknowledged_is_lost_by_a_kill(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
-    """Killed with runs going on and waiting, three times over: each acknowledged run ends done, with one commit a task."""
-    repo.commit(FILES)
-    runs = daemon.register(repo)
-    acknowledged = []
-    with daemon.client() as client:
-        for number in range(6):
-            plan = {
-                "task": [
-                    {**rewriting(number)["task"][0], "id": f"k{number}"},
-                    *waiting(tmp_path / "go", (number + 1) % 6)["task"],
-                ]
-            }
-            acknowledged.append(client.post(runs, json={"plan": plan}).json()["run"])
-    daemon.kill()
-    daemon.start()
-    with daemon.client() as client:
-        next(
-            one for one in events(client, f"{runs}/r1/events") if one[0] == "started" and one[1]["task"].startswith("w")
+def _both_ways(name: str, numbers: range) -> dict[str, Any]:
+    """A plan of rewrites in memory and programs in worktrees, some after others."""
+    tasks: list[dict[str, Any]] = []
+    for number in numbers:
+        way: dict[str, Any] = {"rewrite": rewriting(number)["task"][0]["rewrite"]}
+        if number % 3 == 0:
+            way = {"exec": ["sh", "-c", f"sleep 0.1; echo 'y = {number}' >> src/m{number}.py"]}
+        after = [f"{name}{number - 2}"] if number - 2 in numbers else []
+        tasks.append(
+            {"id": f"{name}{number}", "specialist": "service", "writes": [f"src/m{number}.py"], "after": after, **way}
         )
-    daemon.kill()
-    (tmp_path / "go").touch()
-    daemon.start()
-    with daemon.client() as client:
-        for run in acknowledged:
-            told = ended(client, f"{runs}/{run}")
-            assert told["state"] == "done", told
-            trailers = repo.git(
-                "log", "--format=%(trailers:key=Journeyman-Task,valueonly)", f"{told['base']}..{told['line']}"
+    return {"plan": {"name": name}, "task": tasks}
+
+
+def test_nothing_acknowledged_is_lost_by_a_kill(tmp_path: Path, repo: Repo) -> None:
+    """Killed five times with two runs going on at once and a third that waits behind them: judged from outside, with the client's own log of
+    what was acknowledged, each ends as an undisturbed one does, with one commit a task and nothing left behind."""
+    repo.commit({f"src/m{number}.py": f"print({number})\n" for number in range(24)})
+    plans = [_both_ways("a", range(12)), _both_ways("b", range(12, 24)), _both_ways("c", range(6, 18))]
+    trees = []
+    for number, plan in enumerate(plans):
+        calm = tmp_path / f"calm{number}"
+        shutil.copytree(repo.path, calm)
+        (tmp_path / "plan.json").write_text(json.dumps(plan))
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime", "run", str(tmp_path / "plan.json"), "--json"], cwd=calm, capture_output=True, check=True
+        )  # fmt: skip
+        trees.append(git(calm, "rev-parse", f"{json.loads(done.stdout)['commit']}^{{tree}}"))
+    before = Checkout.of(repo.path)
+    daemon = DaemonProcess(tmp_path)
+    try:
+        runs = daemon.register(repo)
+        acknowledged: list[str] = []
+        with daemon.client() as client:
+            for number, plan in enumerate(plans):
+                made = client.post(runs, json={"plan": plan}, headers={"idempotency-key": f"k{number}"})
+                assert made.status_code == 201
+                acknowledged.append(made.json()["run"])
+        for settled in (0, 1, 3, 4, 6):
+            with daemon.client() as client:
+                seen = 0
+                for kind, _, _ in events(client, f"{runs}/{acknowledged[settled % 2]}/events"):
+                    seen += kind == "settled"
+                    if seen >= settled or kind == "end":
+                        break
+            daemon.kill()
+            daemon.start()
+        with daemon.client() as client:
+            for number, plan in enumerate(plans):  # a client that never saw its answer asks once more
+                again = client.post(runs, json={"plan": plan}, headers={"idempotency-key": f"k{number}"})
+                assert (again.status_code, again.json()["run"]) == (200, acknowledged[number])
+            for run in acknowledged:
+                assert ended(client, f"{runs}/{run}")["state"] == "done"
+            assert len(client.get(runs).json()) == 3
+        assert daemon.stop() == 0
+        for run, plan, tree in zip(acknowledged, plans, trees, strict=True):
+            tasks = [task["id"] for task in plan["task"]]
+            nothing_lost(
+                repo.path, run, before=before, tree=tree, acknowledged=tasks, cache=Path(os.environ["XDG_CACHE_HOME"])
             )
-            assert trailers.split() == [f"k{int(run[1:]) - 1}"]
-        assert len(client.get(runs).json()) == 6
-    assert daemon.stop() == 0
-    assert repo.git("fsck") == ""
-    assert not list((repo.path / ".git").rglob("index.lock"))
+    finally:
+        daemon.close()
 
 
 def test_the_daemon_and_the_command_line_do_not_step_on_each_other(
