@@ -276,7 +276,7 @@ def checkpoint(run_name: str, repo: str, as_json: bool, name: str) -> int:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @click.argument("task", required=False)
 @common
 @click.option("--all", "everything", is_flag=True, help="Everything, back to where the run began.")
@@ -302,7 +302,7 @@ def undo(run_name: str, task: str | None, repo: str, as_json: bool, socket_path:
 
 
 @click.command()
-@click.argument("run_name", metavar="RUN")
+@run_argument
 @common
 @socketed
 @click.option("--all", "everything", is_flag=True, help="Everything that was undone.")

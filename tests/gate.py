@@ -27,7 +27,7 @@ from typing import Final
 import attrs
 import trio
 from scene import Scene, Shape, Stage, kill_at_random
-from sessions import PHASES, Course, die_at
+from sessions import DAEMON, PHASES, Course, die_at, die_ending
 from simulation import Faults, World
 from zygote import Zygote
 
@@ -36,9 +36,6 @@ from runtime.failpoints import POINTS
 from runtime.journal import Journal, Reader
 
 ROOT: Final = Path(__file__).parent.parent
-DAEMON_POINTS: Final = frozenset(
-    f"journal.{what}.{when}" for what in ("again", "close") for when in ("before", "after")
-)
 
 
 @attrs.define
@@ -196,7 +193,7 @@ exec {real} "$@"
 
 def inside_git(bench: Bench) -> Tally:
     """kill -9 of the group inside one call of git."""
-    tally = Tally("kill inside git", "inside `worktree add`, `read-tree` and `update-index`")
+    tally = Tally("kill inside git", "inside `worktree add` and `read-tree`, git and the run together")
     real = shutil.which("git")
 
     def job(verb: str, delay_s: float) -> Callable[[int], int]:
@@ -228,7 +225,7 @@ def failpoints(bench: Bench) -> Tally:
     tally = Tally("failpoints", "each point of each verb, the first and the last time, and three deep in recovery")
     courses = [Course.run(bench.scene(SMALL, lane)) for lane in range(len(bench.zygotes))]
     reached = courses[0].points()
-    missing = POINTS - DAEMON_POINTS - reached.keys()
+    missing = POINTS - set(DAEMON) - reached.keys()
     tally.lost += [f"the point {point} was never reached" for point in sorted(missing)]
     jobs: list[Callable[[int], int]] = []
 
@@ -241,6 +238,13 @@ def failpoints(bench: Bench) -> Tally:
 
         return act
 
+    def ending(point: str) -> Callable[[int], int]:
+        def act(lane: int) -> int:
+            die_ending(bench.folder / point, point)
+            return 1
+
+        return act
+
     for point, phases in reached.items():
         for phase in phases[: bench.many(99, 0)]:
             jobs.append(job(phase.name, [point], sure=True))
@@ -249,11 +253,12 @@ def failpoints(bench: Bench) -> Tally:
                 jobs.append(job(phase.name, [f"{point}:{turns}"], sure=False))
     if bench.short:
         jobs = [job(reached[point][0].name, [point], sure=True) for point in bench.rng.sample(sorted(reached), 4)]
+    jobs += [ending(point) for point in DAEMON]
     for _ in range(bench.many(60, 1)):
         name = bench.rng.choice([phase.name for phase in PHASES if len(set(courses[0].reached[phase.name])) >= 3])
         jobs.append(job(name, bench.rng.sample(sorted(set(courses[0].reached[name])), 3), sure=False))
     bench.side_by_side(tally, jobs)
-    tally.note = f"{len(POINTS - DAEMON_POINTS) - len(missing)} of {len(POINTS - DAEMON_POINTS)} points reached"
+    tally.note = f"{len(POINTS) - len(missing)} of {len(POINTS)} registered points reached"
     return tally
 
 
@@ -516,7 +521,10 @@ def two_processes(bench: Bench) -> Tally:
 
 def torn(bench: Bench) -> Tally:
     """The journal's log cut at every byte of its last records, and the file itself."""
-    tally = Tally("torn journal", "its log cut at each byte of the last records, the file at each of its last bytes")
+    tally = Tally(
+        "torn journal",
+        "its log cut at each byte of the last two frames, the file at every third of its last 4,200 bytes",
+    )
     place = bench.folder / "torn"
     place.mkdir()
     records = [bytes([65 + number]) * (number * 7 % 90) for number in range(40)]

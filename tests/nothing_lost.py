@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import sqlite3
 import subprocess
@@ -25,6 +24,7 @@ from runtime.worktrees import pool_folder
 
 _LINE = "refs/journeyman/{run}/line"
 _OURS = "journeyman"
+_LOOKS = 150  # each takes some ten milliseconds
 
 
 def git(repo: Path, *words: str) -> str:
@@ -155,7 +155,7 @@ def leftovers(repo: Path, cache: Path) -> Iterator[str]:
             "attempts",
         ):
             yield f"a temporary ref is left: {ref}"
-    for line in processes_at(repo, pool):
+    for line in _processes_that_stay(repo, pool):
         yield f"a process is left: {line}"
 
 
@@ -175,6 +175,15 @@ def _worktrees(repo: Path, pool: Path) -> Iterator[str]:
     for folder in pool.iterdir() if pool.is_dir() else ():
         if folder not in known and folder.suffix != ".held":  # the file that a lease is locked by
             yield f"a folder that is no worktree is left: {folder}"
+
+
+def _processes_that_stay(*places: Path) -> list[str]:
+    """What is still there after a while: the children of a killed process end by themselves, a worker when it has been imported."""
+    for _ in range(_LOOKS):
+        found = processes_at(*places)
+        if not found:
+            break
+    return found
 
 
 def processes_at(*places: Path) -> list[str]:
@@ -213,8 +222,3 @@ def integrity(repo: Path) -> Iterator[str]:
                 yield f"integrity_check: {word}"
     finally:
         connection.close()
-
-
-def acknowledged_in(log: Path) -> list[str]:
-    """The tasks in an acknowledgement log: one JSON line each, written by who was told."""
-    return [json.loads(line)["task"] for line in log.read_text().splitlines()] if log.exists() else []

@@ -6,7 +6,10 @@ A snapshot from before each phase is kept, so that a fault in a late verb does n
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,9 +17,10 @@ from typing import Final
 import attrs
 from nothing_lost import Checkout, git, integrity, leftovers
 from scene import Scene, Stage
-from zygote import Started
+from zygote import ROOT, Started
 
 from runtime.failpoints import VARIABLE
+from runtime.journal import Reader
 
 MOST_TRIES: Final = 12
 
@@ -164,3 +168,33 @@ def die_at(course: Course, phase: Phase, points: Sequence[str]) -> int:
     session.judge(phase)
     session.stage.strike()
     return deaths
+
+
+DAEMON: Final = tuple(f"journal.{what}.{when}" for what in ("again", "close") for when in ("before", "after"))
+"""Points that only the end of a run which a daemon took in and never began passes."""
+
+_END: Final = """
+import sys, trio
+from pathlib import Path
+from runtime.journal import Journal
+async def main():
+    journal = Journal(Path(sys.argv[1]))
+    if not journal.runs():
+        journal.begin("queued")
+    journal.end("r1", "cancelled")
+    journal.close()
+trio.run(main)
+"""
+
+
+def die_ending(folder: Path, point: str) -> None:
+    """End a run that was never begun, dying at a point of `DAEMON`; then end it again, and it is ended."""
+    folder.mkdir()
+    words = [sys.executable, "-c", _END, str(folder / "j.db")]
+    for more, code in ((point, -9), ("", 0)):
+        ended = subprocess.run(words, cwd=ROOT, env={**os.environ, VARIABLE: more}, check=False)
+        assert ended.returncode == code, f"{point}: exit {ended.returncode}"
+    reader = Reader(folder / "j.db")
+    assert [(row.name, row.state) for row in reader.runs()] == [("r1", "cancelled")]
+    assert reader.integrity() == []
+    reader.close()

@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 from scene import Scene, Shape
-from sessions import PHASES, Course, die_at
+from sessions import DAEMON, PHASES, Course, die_at, die_ending
 from zygote import Zygote
 
 from runtime.failpoints import POINTS
 
 RUNTIME = Path(__file__).parent.parent / "runtime"
-ELSEWHERE = {"journal.again.before", "journal.again.after", "journal.close.before", "journal.close.after"}
-"""Points that only a daemon's run reaches; their kills are in `test_daemon`."""
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +39,17 @@ def test_every_point_is_registered_and_in_the_code() -> None:
 
 
 def test_every_point_is_reached(course: Course) -> None:
-    """What a person does with a run reaches every registered point, but those of the daemon."""
-    assert set(course.points()) == POINTS - ELSEWHERE
+    """What a person does with a run reaches every registered point, but those that are killed at in the next test."""
+    assert set(course.points()) | set(DAEMON) == POINTS
 
 
-@pytest.mark.parametrize("point", sorted(POINTS - ELSEWHERE))
+@pytest.mark.parametrize("point", DAEMON)
+def test_a_kill_while_a_queued_run_is_ended(tmp_path: Path, point: str) -> None:
+    """The process dies while it ends a run that was never begun: ended again, it is ended, and the journal is whole."""
+    die_ending(tmp_path / "journal", point)
+
+
+@pytest.mark.parametrize("point", sorted(POINTS - set(DAEMON)))
 def test_a_kill_at_a_point_loses_nothing(course: Course, point: str) -> None:
     """The process dies at the point the first time a verb reaches it; the same verb, done again, ends as if it had not."""
     assert die_at(course, course.points()[point][0], [point]) == 1

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from scene import Scene, Shape, kill_at_random
 from zygote import Zygote
 
+ROOT = Path(__file__).parent.parent
 POISON = """
 [[task]]
 id = "poison"
@@ -72,3 +76,51 @@ def test_a_task_that_kills_its_process_three_times_is_given_up(scene: Scene, tmp
     assert "3 times when the process died" in tasks["poison"]["error"]
     assert tasks["other"]["state"] == "done"
     stage.strike()
+
+
+SUBMITTER = """
+import sys, trio
+from runtime import Runtime, Specialist, Task
+async def work(brief, workspace):
+    await trio.sleep(0.001 * (hash(brief.task.id) % 7))
+    return brief.task.payload
+async def main():
+    async with Runtime([Specialist("a", work, instances=3)], journal=sys.argv[1]) as rt:
+        for number in range(100_000):
+            await rt.submit(Task(f"t{number}", "a", payload=number))
+            print(f"t{number}", flush=True)
+trio.run(main)
+"""
+RESUMER = """
+import json, sys, trio
+from runtime import Runtime, Specialist
+async def work(brief, workspace):
+    return brief.task.payload
+async def main():
+    async with Runtime([Specialist("a", work, instances=3)], journal=sys.argv[1]) as rt:
+        report = await rt.resume(sys.argv[2])
+        print(json.dumps({name: [task.state, task.result] for name, task in report.tasks.items()}))
+trio.run(main)
+"""
+
+
+@pytest.mark.parametrize("told", [1, 37, 150])
+def test_every_acknowledged_submission_is_there_after_a_kill(tmp_path: Path, told: int) -> None:
+    """Tasks are submitted one by one and each acknowledgement is noted outside; after kill -9 another process has all of them, and
+    each comes to its one end with its own result."""
+    journal = tmp_path / "j.db"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SUBMITTER, str(journal)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    acknowledged = [process.stdout.readline().strip() for _ in range(told)]
+    process.kill()
+    acknowledged += process.stdout.read().split()  # what it had said before it died
+    process.stdout.close()
+    process.wait()
+    done = subprocess.run(
+        [sys.executable, "-c", RESUMER, str(journal), "r1"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    tasks = json.loads(done.stdout)
+    assert set(acknowledged) <= set(tasks)
+    assert all(tasks[name] == ["done", int(name[1:])] for name in tasks)
