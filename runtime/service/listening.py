@@ -33,7 +33,7 @@ from ..errors import BadInput
 from .guard import Application
 
 SEND_LIMIT_S: Final = 30.0
-IDLE_S: Final = 10
+IDLE_S: Final = 5
 MOST_CONNECTIONS: Final = 1000
 _BACKLOG: Final = 512
 _PIECE_BYTES: Final = 2**16
