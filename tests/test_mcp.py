@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,15 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from claude_stage import KEY
 from conftest import Repo
 from daemon_process import FILES, DaemonProcess, rewriting, waiting
 from mcp import StdioServerParameters
 from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from messages_api import serve
+from messages_model import Reply, Request, ToolUse
 
 # The SDK's HTTP client drops its event streams half read, which trio tells of when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
@@ -178,3 +182,47 @@ async def test_a_delegation_without_a_key_says_so(repo: Repo, tmp_path: Path) ->
         assert (await told(client, "list_delegations"))["delegations"] == []
         with trio.fail_after(10):
             assert "no-such" in await refused(client, "cancel_delegation", task_id="none-1/r1")
+
+
+PLACES = {"service": "services/weather.py", "interface": "web/src/Weather.tsx", "test": "tests/test_weather.py"}
+
+
+def _builder(request: Request) -> Reply:
+    """A model that writes one file for each specialist's task, and ends."""
+    name = re.search(r"# Task `(.+?)`", request.conversation)
+    assert name is not None
+    if request.turn:
+        return Reply(f"Built {name[1]}.")
+    comment = "//" if name[1] == "interface" else "#"
+    return Reply([ToolUse("write", {"file_path": PLACES[name[1]], "content": f"{comment} weather\n"})])
+
+
+async def test_a_delegation_from_an_empty_folder_to_the_landed_files(repo: Repo, tmp_path: Path) -> None:
+    """A delegation makes its repository, works in the background with one task a component, tells how it stands, shows its diff, and lands."""
+    repo.commit(FILES)
+    new = tmp_path / "weather"
+    async with (
+        serve(_builder) as api,
+        over_stdio(repo.path, ANTHROPIC_API_KEY=KEY, ANTHROPIC_BASE_URL=api.url) as client,
+    ):
+        begun = await told(
+            client, "autonomous_build_and_deploy", task="Build a weather page", working_directory=str(new)
+        )
+        assert begun["status"] == "running"
+        with trio.fail_after(60):
+            while (now := await told(client, "get_delegation_result", task_id=begun["task_id"]))["status"] == "running":
+                await trio.lowlevel.checkpoint()
+        assert (now["status"], now["counts"], now["not_done"]) == ("completed", {"done": 3}, {})
+        whole = await told(client, "get_delegation_result", task_id=begun["task_id"], include_full_output=True)
+        for path in PLACES.values():
+            assert f"+++ b/{path}" in whole["diff"]
+        (listed,) = (await told(client, "list_delegations"))["delegations"]
+        assert (listed["task_id"], listed["task"], listed["working_directory"]) == (
+            begun["task_id"],
+            "Build a weather page",
+            str(new),
+        )
+        landed = await told(client, "land", repository=str(new), run=now["run"])
+        assert landed["ok"]
+    assert (new / "services/weather.py").read_text() == "# weather\n"
+    assert (new / "web/src/Weather.tsx").read_text() == "// weather\n"
