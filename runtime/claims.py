@@ -71,6 +71,7 @@ def lock_keys(patterns: Sequence[str], files: Collection[str]) -> tuple[str, ...
     return tuple(keys)
 
 
+@lru_cache(maxsize=4096)
 def problem_with(path: str) -> str | None:
     """Why a path cannot be claimed, or None. Whatever git takes for `.git` on any system is refused."""
     if not path.strip():

@@ -673,6 +673,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--model", type=model_of, default=Worker(), help="worker (default), obedient, or a script's path"
     )
+    parser.add_argument("--pieces", type=int, default=3, metavar="N", help="in how many a worker's blocks are streamed")
     parser.add_argument(
         "--first-s", type=float, default=0.0, metavar="S", help="seconds before a worker's answer begins"
     )
@@ -690,7 +691,7 @@ async def _run(options: argparse.Namespace) -> None:
     limits = Limits(options.requests, options.input_tokens, options.output_tokens)
     model = options.model
     if isinstance(model, Worker):
-        model = attrs.evolve(model, first_s=options.first_s)
+        model = attrs.evolve(model, first_s=options.first_s, pieces=options.pieces)
     with (
         open(options.ledger, "a") if options.ledger else nullcontext() as file,
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as told,

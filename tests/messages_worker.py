@@ -126,12 +126,13 @@ def _last_words(did: Sequence[ToolUse], said: Iterable[str], request: Request) -
 class Worker:
     """Does the orders in the user's messages, then ends with a text. Reads a file before it edits it, if there is a tool for that.
 
-    `at_once`: how many calls an answer has. `first_s`, `pace_s`: as in a Reply.
+    `at_once`: how many calls an answer has. `first_s`, `pace_s`, `pieces`: as in a Reply.
     """
 
     at_once: int = 1
     first_s: float = 0.0
     pace_s: float = 0.0
+    pieces: int = 3
 
     def __call__(self, request: Request) -> Reply:
         texts = [text for text in request.said() if text.strip()]
@@ -140,9 +141,12 @@ class Worker:
         wanted = [use for order in open_now if order.what != "say" for use in self._steps(order, request.tools)]
         left = _to_do(wanted, request)
         if left:
-            return Reply(tuple(left[: self.at_once]), first_s=self.first_s, pace_s=self.pace_s)
+            return self._reply(tuple(left[: self.at_once]))
         said = [str(order.input["words"]) for order in open_now if order.what == "say"]
-        return Reply(_last_words(wanted, said, request), first_s=self.first_s, pace_s=self.pace_s)
+        return self._reply(_last_words(wanted, said, request))
+
+    def _reply(self, blocks: tuple[ToolUse, ...] | str) -> Reply:
+        return Reply(blocks, first_s=self.first_s, pace_s=self.pace_s, pieces=self.pieces)
 
     def _steps(self, order: Order, tools: Sequence[Mapping[str, Any]]) -> Iterator[ToolUse]:
         if order.what in NAMES and _offered(order.what, tools) is None:
