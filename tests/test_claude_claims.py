@@ -8,7 +8,7 @@ import attrs
 import pytest
 from claude_stage import PLAIN, Stage, calls, edit, stage, task, told
 from conftest import Repo
-from messages_model import Reply, Scripted
+from messages_model import Reply, Request, Scripted
 from trio.testing import MockClock
 
 WHOLE = {"a.py": "a = 1\n", "b.py": "b = 1\n", "c.py": "c = 1\n", "sub/d.py": "d = 1\n"}
@@ -146,19 +146,28 @@ async def test_two_tasks_that_want_each_others_file_both_end(
     model = by_task(
         {
             "a": [calls(ask("b.py", "for a")), calls(write("a.py", "a = 2\n")), "Done."],
-            "b": [calls(ask("a.py", edit("a.py", "a = 2", "a = 3"))), calls(write("b.py", "b = 2\n")), "Done."],
+            "b": [
+                calls(("read", {"file_path": "b.py"})),
+                calls(ask("a.py", edit("a.py", "a = 2", "a = 3"))),
+                calls(write("b.py", "b = 2\n")),
+                "Done.",
+            ],
             "a+1": [calls(("edit", {"file_path": "a.py", "old_string": "a = 2", "new_string": "a = 3"})), "Done."],
         }
     )
-    slow = lambda request: attrs.evolve(model(request), first_s=20.0 if "Task `b`" in request.conversation else 0.0)  # noqa: E731
-    # Of another prefix, so that it does not go ahead of `a`.
+
+    def slow(request: Request) -> Reply:
+        """Slow from `b`'s second turn on: its first may go ahead of `a`'s, which then waits for its answer to begin."""
+        late = "Task `b`" in request.conversation and len(request.messages) > 1
+        return attrs.evolve(model(request), first_s=20.0 if late else 0.0)
+
     other = attrs.evolve(PLAIN, name="other", prompt="You are another.")
     async with stage(shop, patient_clock, monkeypatch, slow, specialists=[PLAIN, other]) as there:
         report = await there.run([task("a"), attrs.evolve(task("b"), specialist="other")])
         assert report.ok, [one.error for one in report.tasks.values()]
         assert list(report.tasks) == ["a", "b", "a+1"]
         assert report.tasks["b"].result["handed_over"] == ["a+1"]
-        assert said(there, "b")[0][0].startswith("a.py is `a`'s: your wish was handed over as task `a+1`")
+        assert said(there, "b")[1][0].startswith("a.py is `a`'s: your wish was handed over as task `a+1`")
         assert there.text(report, "a.py") == "a = 3\n"
         there.assert_nothing_lost(report)
 
