@@ -22,12 +22,13 @@ from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
 from .errors import ClaimViolation, JourneymanError, PathsGone
 from .git import Repository
+from .lease import Lease
 from .line import Answer, Job, Line
 from .overlay import Overlay
 from .recovery import tidy
 from .report import CheckResult
 from .workspace import Brief, Workspace
-from .worktrees import Lease, Pool
+from .worktrees import Pool
 
 _SEARCH_S = 30.0
 _LINE_LIMIT, _LINES_LIMIT, _HITS_A_FILE = 500, 300, 50  # of what a search gives: characters, lines, lines a file
@@ -112,7 +113,7 @@ class Attempts:
                 if kept is not None:
                     await trio.to_thread.run_sync(_lay_out, lease, kept, overlay)
                 value = await handler(brief, lease)
-                changeset = await trio.to_thread.run_sync(lease.changeset)
+                changeset = await trio.to_thread.run_sync(lease.last_changeset)
                 return value, await self._judged(task, start, specialist, changeset, ask)
         async with self._kept_when_it_fails(task, start, overlay):
             value = await handler(brief, overlay)

@@ -105,7 +105,8 @@ def run_git(
         raise RepositoryRefused("the program `git` is not to be found; install git 2.38 or newer") from None
     if done.returncode:
         words = done.stderr.decode("utf-8", "replace").strip()
-        verb = next((str(one) for one in arguments if not str(one).startswith("-")), "git")
+        plain = [one for at, one in enumerate(arguments) if at == 0 or arguments[at - 1] != "-c"]
+        verb = next((str(one) for one in plain if not str(one).startswith("-")), "git")
         raise GitFailed(f"git {verb}: {words or f'exit code {done.returncode}'}")
     return done.stdout
 

@@ -1,64 +1,33 @@
-"""Leased worktrees: a workspace on disk, made once, used again and again, cleaned in between.
+"""Leased worktrees: workspaces on disk, made once, used again and again, cleaned in between.
 
-Knows worktrees and what an attempt did in one; not which task. They live under the user's cache folder, one pool a repository.
+Knows the pool of a repository; what is in one worktree is `lease`'s. They live under the user's cache folder, one pool a repository.
 What git cannot do at the same time (`worktree add`, `remove`) goes through one lock, in this process and between processes.
-A warm lease touches only what differs from the commit it was left at, because a lease records what every file looked like.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import itertools
 import os
 import shutil
-import stat
-import tempfile
-import time
-import zlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 import trio
 
-from . import claims
 from .checks import run_command, words_of
-from .core.changes import (
-    MODE_EXECUTABLE,
-    MODE_FILE,
-    MODE_LINK,
-    MODE_SUBMODULE,
-    Change,
-    Changeset,
-    path_bytes,
-    path_text,
-)
-from .errors import ClaimViolation, JourneymanError, RepositoryRefused
+from .core.changes import MODE_SUBMODULE
+from .errors import RepositoryRefused
 from .failpoints import hit
-from .git import GitFailed, Repository, blob_id, run_git
+from .git import GitFailed, Repository
+from .lease import Lease, remove_all
 from .workspace import MayWrite, Request
 
-Stat = tuple[int, int, int, int]  # (mtime ns, size, inode, mode)
-
-_RACY_NS: Final = 20_000_000  # a file written this shortly before it was recorded may change again unseen: it is read
 _SPARE_BYTES: Final = 200 * 1024 * 1024
-_PLAIN: Final = (
-    "-c",
-    "core.autocrlf=false",
-    "-c",
-    "core.symlinks=true",
-    "-c",
-    "core.fileMode=true",
-    "-c",
-    "core.sparseCheckout=false",  # the user may see a part of the tree; an attempt gets all of it
-)
-_ADMIN: Final = {"HEAD", "ORIG_HEAD", "commondir", "gitdir", "index", "locked", "logs"}
-_ATTRIBUTES: Final = ("text", "eol", "crlf", "filter", "ident", "working-tree-encoding")  # what changes a file's bytes
-_KINDS: Final = {stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def cache_folder() -> Path:
@@ -73,381 +42,6 @@ def pool_folder(repository: Repository) -> Path:
     return cache_folder() / hashlib.sha256(os.fsencode(repository.common_dir)).hexdigest()[:16]
 
 
-class Lease:
-    """A worktree, handed to one attempt. See `workspace.Workspace`."""
-
-    def __init__(self, repository: Repository, folder: Path, admin: Path) -> None:
-        self.folder = folder
-        self.base = ""
-        self._repository = repository
-        self._admin = admin  # the worktree's own folder inside the repository's
-        self._tree = ""
-        self._seen: dict[bytes, Stat | None] = {}  # {path: what it looked like}; None = read it to know
-        self._kept: frozenset[bytes] = frozenset()  # ignored files that setup or .worktreeinclude put there
-        self._modules: set[bytes] = set()  # those of `_seen` that are submodules
-        self._index: Stat = (0, 0, 0, 0)  # what the index looked like when we last wrote it
-        self._task = ""
-        self._may_write: MayWrite = lambda path: True
-        self._request: Request | None = None
-
-    # --- what a handler uses -----------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path | None:
-        return self.folder
-
-    @contextlib.contextmanager
-    def _place(self, path: str, *, make: bool = False) -> Iterator[tuple[int, bytes]]:
-        """(the open folder a path is in, its name there). No symbolic link is followed on the way, so that nothing leads out of
-        the workspace. Raises NotADirectoryError where one is in the way, FileNotFoundError."""
-        parts = path_bytes(path).split(b"/")
-        if any(part in (b"", b".", b"..", b".git") for part in parts):
-            raise ClaimViolation(self._task, [path])
-        at = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for part in parts[:-1]:
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=at)
-                try:
-                    below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-                except OSError as error:
-                    if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                        raise NotADirectoryError(
-                            errno.ENOTDIR, "a file or a link is where a folder must be", path
-                        ) from None
-                    raise
-                os.close(at)
-                at = below
-            yield at, parts[-1]
-        finally:
-            os.close(at)
-
-    def _look(self, path: str) -> os.stat_result | None:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError), self._place(path) as (at, name):
-            return os.lstat(name, dir_fd=at)
-        return None
-
-    def read(self, path: str) -> bytes:
-        with self._place(path) as (at, name):
-            if stat.S_ISLNK(os.lstat(name, dir_fd=at).st_mode):
-                return os.readlink(name, dir_fd=at)
-            # Not waiting: a fifo that a command made has no other end.
-            with open(os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise OSError(errno.EINVAL, "it is neither a file nor a link", path)
-                return file.read()
-
-    def read_text(self, path: str) -> str:
-        return self.read(path).decode()
-
-    def write(self, path: str, data: bytes | str, *, executable: bool | None = None) -> None:
-        self._gate(path)
-        with self._place(path, make=True) as (at, name):
-            with contextlib.suppress(FileNotFoundError):
-                there = os.lstat(name, dir_fd=at)
-                if not stat.S_ISDIR(there.st_mode) and (not stat.S_ISREG(there.st_mode) or there.st_nlink > 1):
-                    os.unlink(name, dir_fd=at)  # what is behind a link or at a fifo's other end is not ours to write
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-            with open(os.open(name, flags, 0o666, dir_fd=at), "wb") as file:
-                file.write(data.encode() if isinstance(data, str) else data)
-                if executable is not None:
-                    os.fchmod(file.fileno(), 0o755 if executable else 0o644)
-
-    def symlink(self, path: str, target: str | bytes) -> None:
-        """Make or replace a symbolic link."""
-        self._gate(path)
-        with self._place(path, make=True) as (at, name):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name, dir_fd=at)
-            os.symlink(target, name, dir_fd=at)  # type: ignore[arg-type,unused-ignore]  # a target of bytes is as good
-
-    def delete(self, path: str) -> None:
-        self._gate(path)
-        with self._place(path) as (at, name):
-            os.unlink(name, dir_fd=at)
-
-    def exists(self, path: str) -> bool:
-        return self.mode(path) is not None
-
-    def mode(self, path: str) -> int | None:
-        seen = self._look(path)
-        if seen is not None and stat.S_ISDIR(seen.st_mode):
-            return MODE_SUBMODULE if self._is_submodule(path_bytes(path)) else None
-        return _git_mode(seen.st_mode) if seen is not None and _keepable(seen) else None
-
-    def _gate(self, path: str) -> None:
-        if claims.problem_with(path) or not self._may_write(path):
-            raise ClaimViolation(self._task, [path])
-
-    def list(self, pattern: str = "**") -> list[str]:
-        ignored = self._kept
-        found = (path_text(name) for name, seen in self._walk() if name not in ignored and _keepable(seen))
-        return sorted(path for path in found if claims.matches(pattern, path))
-
-    async def request(self, path: str) -> None:
-        if self._request is None:
-            raise ClaimViolation(self._task, [path])
-        await self._request(path)
-
-    # --- what the pool does ------------------------------------------------------------------------------------
-
-    def lend(self, task: str, may_write: MayWrite, request: Request | None) -> None:
-        """Set whose it is for now."""
-        self._task, self._may_write, self._request = task, may_write, request
-
-    def _git(self, *arguments: str | bytes, stdin: bytes | None = None, more: Mapping[str, str] | None = None) -> bytes:
-        """Git in this worktree, by its real admin folder: the `.git` file in it may have been rewritten."""
-        return run_git(
-            [*_PLAIN, f"--git-dir={self._admin}", f"--work-tree={self.folder}", *arguments],
-            stdin,
-            self.folder,
-            more=more,
-        )
-
-    def populate(self, commit: str) -> None:
-        """Bring every file to a commit, whatever was there before, and look at all of them once."""
-        self._tidy_admin()
-        self._restore_pointer()
-        try:
-            self._git("read-tree", "--reset", "-u", commit)
-        except GitFailed:  # an index cut short by a crash; all that it says is read again below
-            (self._admin / "index").unlink(missing_ok=True)
-            self._git("read-tree", "--reset", "-u", commit)
-        self._tree = self._repository.tree_of(commit)
-        files = self._repository.files(self._tree)
-        self._seen = {path_bytes(path): None for path in files}
-        self._modules = {path_bytes(path) for path, entry in files.items() if entry[0] == MODE_SUBMODULE}
-        self._at_commit(commit)
-        self._remove_strangers()
-        self._record(self._seen)
-
-    def _tidy_admin(self) -> None:
-        """Remove what a killed git, or a command that used git, left in the worktree's own folder in the repository: locks, a
-        rebase under way, settings. Ours by construction: nobody else works in a leased worktree."""
-        for entry in os.scandir(self._admin):
-            if entry.name not in _ADMIN:
-                _remove_all(entry.path)
-
-    def _at_commit(self, commit: str) -> None:
-        """Note the commit that files and index are at now."""
-        fresh = self._admin / "HEAD.new"  # whole or not at all: `git fsck` looks at it too
-        fresh.unlink(missing_ok=True)
-        fresh.write_text(f"{commit}\n")
-        hit("worktree.head.before")
-        fresh.replace(self._admin / "HEAD")
-        hit("worktree.head.after")
-        self.base = commit
-        self._index = _stat(os.lstat(self._admin / "index"))
-
-    def move(self, commit: str) -> None:
-        """Bring a clean worktree from its commit to another: only what differs is touched."""
-        tree = self._repository.tree_of(commit)
-        changes = self._repository.differences(self._tree, tree)
-        if changes:
-            self._git("read-tree", "-m", "-u", self._tree, tree)
-        self._tree = tree
-        self._at_commit(commit)
-        touched: dict[bytes, Stat | None] = {}
-        for change in changes:
-            name = path_bytes(change.path)
-            self._modules.discard(name)
-            if change.oid is None:
-                self._seen.pop(name, None)
-            else:
-                touched[name] = None
-            if change.mode == MODE_SUBMODULE:
-                self._modules.add(name)
-        self._seen.update(touched)
-        self._record(touched)
-
-    def _restore_pointer(self) -> None:
-        pointer = self.folder / ".git"
-        said = b"gitdir: " + os.fsencode(self._admin) + b"\n"
-        if pointer.is_symlink() or not pointer.is_file() or pointer.read_bytes() != said:
-            _remove_all(pointer)
-            pointer.write_bytes(said)
-
-    def hold(self, held: bool) -> None:
-        """While it is leased nobody's `git worktree prune` may take it, even when a command removes its `.git` file."""
-        hit("worktree.mark.before")
-        if held:
-            (self._admin / "locked").write_text("leased by journeyman\n")
-        else:
-            (self._admin / "locked").unlink(missing_ok=True)
-        hit("worktree.mark.after")
-
-    def keep_extras(self) -> None:
-        """From now on the untracked files that are there stay: setup and `.worktreeinclude` put them there."""
-        self._kept = frozenset(name for name, _ in self._walk() if name not in self._seen)
-
-    def changeset(self) -> Changeset:
-        """Compare the disk with what was recorded; new files count unless they are ignored, or are none that git keeps (a fifo, a
-        socket). Raises ClaimViolation for a path that git takes for its own, JourneymanError where such a thing replaced a
-        tracked file."""
-        found: dict[bytes, os.stat_result] = {}
-        for name, now in self._walk():
-            if _keepable(now):
-                found[name] = now
-            elif name in self._seen and not self._is_submodule(name):
-                raise JourneymanError(f"{path_text(name)} was a file and is {_KINDS[stat.S_IFMT(now.st_mode)]} now")
-        suspects = [name for name, now in found.items() if self._differs(name, now)]
-        gone = [name for name in self._seen if name not in found and not self._is_submodule(name)]
-        ignored = self._ignored([name for name in suspects if name not in self._seen])
-        changed = [name for name in suspects if name not in ignored]
-        stolen = [path for path in map(path_text, changed) if claims.in_git_folder(path)]
-        if stolen:
-            raise ClaimViolation(self._task, stolen)
-        filtered = self._filtered([name for name in changed if stat.S_ISREG(found[name].st_mode)])
-        changes = [change for name in changed for change in self._change(name, found[name], filtered.get(name))]
-        for name in gone:
-            entry = self._repository.lookup(self._tree, path_text(name))
-            changes.append(Change(path_text(name), None, None, entry[1].hex() if entry else None))
-        return Changeset(self.base, tuple(sorted(changes, key=lambda change: change.path)))
-
-    def _differs(self, name: bytes, now: os.stat_result) -> bool:
-        if name in self._kept:
-            return False
-        return self._seen.get(name) != _stat(now)
-
-    def _change(self, name: bytes, now: os.stat_result, oid: str | None) -> Iterator[Change]:
-        path = path_text(name)
-        where = os.path.join(os.fsencode(self.folder), name)
-        mode = _git_mode(now.st_mode)
-        entry = self._repository.lookup(self._tree, path)
-        was = entry[1].hex() if entry is not None else None
-        if oid is None:
-            if mode == MODE_LINK:
-                data = os.readlink(where)
-            else:
-                with open(where, "rb") as file:
-                    data = file.read()
-            oid = blob_id(data)
-            if was != oid:
-                self._repository.write_blob(data)
-        if entry is None or was != oid or entry[0] != mode:
-            yield Change(path, mode, oid, was)
-
-    def _filtered(self, names: Sequence[bytes]) -> dict[bytes, str]:
-        """{file: the blob that git itself would store} of those whose attributes make that another than the bytes on disk."""
-        if not names:
-            return {}
-        said = self._git("check-attr", "-z", "--stdin", *_ATTRIBUTES, stdin=b"\0".join(names) + b"\0").split(b"\0")
-        told = {said[at] for at in range(0, len(said) - 2, 3) if said[at + 2] not in (b"unspecified", b"unset")}
-        found = [name for name in names if name in told]
-        plain = [name for name in found if b"\n" not in name]
-        asked = [("--", b"./" + name) for name in found if b"\n" in name]
-        stored: dict[bytes, str] = {}
-        # Git has no way to filter without storing. What it stores goes where no `git prune` looks, and from there into our pack.
-        with tempfile.TemporaryDirectory(prefix="journeyman-") as place:
-            apart = {
-                "GIT_OBJECT_DIRECTORY": place,
-                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(self._repository.common_dir / "objects"),
-            }
-            if plain:
-                lines = b"".join(b"./" + name + b"\n" for name in plain)
-                oids = self._git("hash-object", "-w", "--stdin-paths", stdin=lines, more=apart).split()
-                stored.update((name, oid.decode()) for name, oid in zip(plain, oids, strict=True))
-            for words in asked:
-                stored[words[1][2:]] = self._git("hash-object", "-w", *words, more=apart).decode().strip()
-            for oid in set(stored.values()):
-                loose = Path(place, oid[:2], oid[2:])
-                if loose.exists():  # else the repository had it before
-                    self._repository.write_blob(zlib.decompress(loose.read_bytes()).partition(b"\0")[2])
-        return stored
-
-    def _is_submodule(self, name: bytes) -> bool:
-        return name in self._modules
-
-    def _ignored(self, names: Sequence[bytes]) -> set[bytes]:
-        if not names:
-            return set()
-        try:
-            said = self._git("check-ignore", "--no-index", "-z", "--stdin", stdin=b"\0".join(names) + b"\0")
-        except GitFailed as error:
-            if "exit code 1" in str(error):  # none of them is
-                return set()
-            raise
-        return {name for name in said.split(b"\0") if name}
-
-    def reset(self) -> None:
-        """Undo what an attempt did: give tracked files their bytes back, remove what it left."""
-        self._tidy_admin()
-        self._restore_pointer()
-        folders: list[bytes] = []
-        found = dict(self._walk(folders))
-        root = os.fsencode(self.folder)
-        touched = [name for name, now in found.items() if self._differs(name, now)]
-        touched += [name for name in self._seen if name not in found]
-        for name in touched:
-            where = os.path.join(root, name)
-            if name not in self._seen and os.path.lexists(where):
-                os.unlink(where)
-        again = [name for name in touched if name in self._seen and not self._is_submodule(name)]
-        for name in again:
-            self._put_back(root, name)
-        for name in self._modules:  # a submodule's folder is empty in a worktree of ours
-            if not os.path.isdir(os.path.join(root, name)) or os.listdir(os.path.join(root, name)):
-                _remove_all(os.path.join(root, name))
-                again.append(name)
-        if again or self._index != _stat(os.lstat(self._admin / "index")):  # a command may have used git
-            self._git("read-tree", "--reset", "-u", self.base)
-        self._at_commit(self.base)
-        self._record(dict.fromkeys(again))
-        self._remove_empty(folders)
-
-    def _put_back(self, root: bytes, name: bytes) -> None:
-        """Out of the way: `read-tree --reset -u` writes what is missing, but trusts a file whose times it knows."""
-        _remove_all(os.path.join(root, name))
-
-    def _remove_strangers(self) -> None:
-        root = os.fsencode(self.folder)
-        folders: list[bytes] = []
-        for name, _ in list(self._walk(folders)):
-            if name not in self._seen and name not in self._kept:
-                os.unlink(os.path.join(root, name))
-        self._remove_empty(folders)
-
-    def _remove_empty(self, folders: Iterable[bytes]) -> None:
-        """Of these folders, those that no tracked file is in and nothing else either. Most have one: they are not even tried, as there
-        are thousands, after every attempt."""
-        needed: set[bytes] = set()
-        for name in self._seen:
-            folder = name.rpartition(b"/")[0]
-            while folder and folder not in needed:
-                needed.add(folder)
-                folder = folder.rpartition(b"/")[0]
-        root = os.fsencode(self.folder)
-        for folder in sorted((one for one in folders if one not in needed), key=len, reverse=True):
-            with contextlib.suppress(OSError):  # not empty: something that is kept is in it
-                os.rmdir(os.path.join(root, folder))
-
-    def _walk(self, folders: MutableSequence[bytes] | None = None) -> Iterator[tuple[bytes, os.stat_result]]:
-        """Every file, with what it looks like; git's own and submodules' folders left out. The folders themselves go to `folders`."""
-        root = os.fsencode(self.folder)
-        stack = [b""]
-        while stack:
-            prefix = stack.pop()
-            with os.scandir(os.path.join(root, prefix)) as entries:
-                for entry in entries:
-                    name = prefix + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.name != b".git" and not (name in self._seen and self._is_submodule(name)):
-                            stack.append(name + b"/")
-                            if folders is not None:
-                                folders.append(name)
-                    elif name != b".git":
-                        yield name, entry.stat(follow_symlinks=False)
-
-    def _record(self, names: dict[bytes, Stat | None]) -> None:
-        root = os.fsencode(self.folder)
-        now_ns = time.time_ns()
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                seen = os.lstat(os.path.join(root, name))
-                self._seen[name] = None if now_ns - seen.st_mtime_ns < _RACY_NS else _stat(seen)
-
-
 def _pointer_of(record: Path) -> Path | None:
     """Where git's record of a worktree says that its `.git` file is; None when it does not say."""
     try:
@@ -460,37 +54,6 @@ def _pointer_of(record: Path) -> Path | None:
 def _is_whole(record: Path) -> bool:
     """Whether git's record of a worktree was written to its end."""
     return all((record / name).is_file() and (record / name).stat().st_size for name in ("HEAD", "commondir", "gitdir"))
-
-
-def _stat(seen: os.stat_result) -> Stat:
-    return seen.st_mtime_ns, seen.st_size, seen.st_ino, seen.st_mode
-
-
-def _keepable(seen: os.stat_result) -> bool:
-    """Whether git can keep it: a file or a link."""
-    return stat.S_ISREG(seen.st_mode) or stat.S_ISLNK(seen.st_mode)
-
-
-def _remove_all(where: str | bytes | Path) -> None:
-    """Remove whatever is there, folders that a command made unreadable too."""
-    place = os.fsencode(where)
-    if os.path.isdir(place) and not os.path.islink(place):
-        os.chmod(place, 0o700)
-        for folder, _, _ in os.walk(place):  # top down: each is opened up before what is in it is listed
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        os.chmod(entry.path, 0o700)
-        shutil.rmtree(place)
-    else:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(place)
-
-
-def _git_mode(mode: int) -> int:
-    if stat.S_ISLNK(mode):
-        return MODE_LINK
-    return MODE_EXECUTABLE if mode & 0o100 else MODE_FILE
 
 
 @attrs.define
@@ -629,7 +192,7 @@ class Pool:
         for record in (self.repository.common_dir / "worktrees").glob(f"{self.folder.name}-*"):
             pointer = _pointer_of(record)
             if pointer is None or not pointer.parent.is_dir():
-                _remove_all(record)
+                remove_all(record)
 
     def _refuse_full_disk(self, commit: str) -> None:
         files = self.repository.files(self.repository.tree_of(commit))
@@ -660,8 +223,8 @@ class Pool:
     def _remove(self, folder: Path, admin: Path | None) -> None:
         hit("worktree.remove.before")
         if admin is not None:
-            _remove_all(admin)
-        _remove_all(folder)
+            remove_all(admin)
+        remove_all(folder)
         hit("worktree.remove.after")
 
     def _include(self, lease: Lease) -> None:

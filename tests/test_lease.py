@@ -1,0 +1,120 @@
+"""A leased worktree is at each lease what a fresh checkout of its commit is, whatever came before."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Repo
+
+from runtime.git import Repository
+from runtime.worktrees import Pool
+
+NAMES = (
+    "a",
+    "b.txt",
+    "d",
+    "d/x",
+    "d/y.txt",
+    "d/e",
+    "d/e/z",
+    "e",
+    "e/f",
+    "*",
+    ":(glob)a",
+    "[b].txt",
+    "-q",
+    "ü",
+    "sp ace",
+)
+ATTRIBUTES = ("", "*.txt text eol=crlf\n", "*.txt text eol=lf\n", "a ident\n")
+
+
+def _disk(folder: Path) -> dict[str, tuple[str, bytes]]:
+    """{path: (kind, bytes)} of all that is in a folder but git's own."""
+    found = {}
+    for place, folders, files in os.walk(folder):
+        for name in (*files, *(one for one in folders if os.path.islink(os.path.join(place, one)))):
+            where = Path(place, name)
+            path = str(where.relative_to(folder))
+            if path != ".git":
+                mode = where.lstat().st_mode
+                kind = "link" if stat.S_ISLNK(mode) else "program" if mode & 0o100 else "file"
+                found[path] = kind, os.readlink(where).encode() if kind == "link" else where.read_bytes()
+    return found
+
+
+def _empty_folders(folder: Path) -> list[str]:
+    return [place for place, folders, files in os.walk(folder) if not folders and not files and ".git" not in place]
+
+
+def _put(where: Path, rng: random.Random) -> None:
+    """A file, a program or a link there, whatever is in its way."""
+    for above in (*where.parents, where):
+        if (above.is_file() or above.is_symlink()) and above != where.anchor:
+            above.unlink()
+    if where.is_dir():
+        subprocess.run(["rm", "-rf", where], check=True)
+    where.parent.mkdir(parents=True, exist_ok=True)
+    if rng.random() < 0.2:
+        where.symlink_to(rng.choice(("a", "d", "/nowhere")))
+        return
+    where.write_bytes(rng.choice((b"1\n", b"2\n", b"$Id$\n", b"x\r\ny\r\n", bytes([rng.randrange(256)]))))
+    if rng.random() < 0.2:
+        where.chmod(0o755)
+
+
+def _commits(repo: Repo, rng: random.Random, count: int) -> list[str]:
+    """Commits that add, change, remove, and put files where folders were and folders where files were."""
+    made = []
+    for _ in range(count):
+        for name in rng.sample(NAMES, rng.randint(1, 4)):
+            _put(repo.path / name, rng)
+        for name in rng.sample(NAMES, rng.randint(0, 2)):
+            if (repo.path / name).is_file():
+                (repo.path / name).unlink()
+        if rng.random() < 0.3:
+            (repo.path / ".gitattributes").write_text(rng.choice(ATTRIBUTES))
+        repo.git("add", "-A")
+        repo.git("commit", "-q", "--allow-empty", "-m", "c")
+        made.append(repo.git("rev-parse", "HEAD"))
+    return made
+
+
+def _disturb(folder: Path, rng: random.Random) -> None:
+    """What an attempt may do: write, remove, replace, stage."""
+    for name in rng.sample(NAMES, rng.randint(0, 4)):
+        _put(folder / name, rng)
+    for name in rng.sample(NAMES, rng.randint(0, 3)):
+        if (folder / name).is_file():
+            (folder / name).unlink()
+    if rng.random() < 0.3:
+        subprocess.run(["git", "add", "-A"], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("seed", range(24))
+async def test_a_lease_is_a_fresh_checkout(seed: int, repo: Repo, tmp_path: Path) -> None:
+    """Moved between random commits and disturbed in between, a worktree has at each lease the files, kinds and bytes of `git worktree
+    add`, no folder that is empty, nothing that git calls changed, and an empty changeset; what was done in it is told."""
+    rng = random.Random(seed)
+    commits = _commits(repo, rng, 6)
+    pool = Pool(Repository.open(repo.path))
+    for turn in range(8):
+        commit = rng.choice(commits)
+        fresh = tmp_path / f"fresh{turn}"
+        repo.git("worktree", "add", "-q", "--detach", str(fresh), commit)
+        async with pool.lease(commit) as lease:
+            assert _disk(lease.folder) == _disk(fresh)
+            assert _empty_folders(lease.folder) == []
+            status = subprocess.run(["git", "status", "--porcelain"], cwd=lease.folder, check=True, capture_output=True)
+            assert status.stdout == b""
+            assert lease.changeset().changes == ()
+            _disturb(lease.folder, rng)
+            told = {change.path for change in lease.last_changeset().changes}
+            now, was = _disk(lease.folder), _disk(fresh)
+            assert told <= {path for path in now.keys() | was.keys() if now.get(path) != was.get(path)}
+            assert now.keys() ^ was.keys() <= told
