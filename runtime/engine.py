@@ -118,6 +118,7 @@ class Runtime:
         self._gate = gate
         self.machine = Machine()
         self.run_id = ""
+        self.replayed = 0  # how much of the history another process has seen
         self.doing: dict[str, str] = {}  # {instance: what it is at, in words}
         self._journal: Journal | None = None
         self._attempts: Attempts | None = None
@@ -419,6 +420,7 @@ class Runtime:
         last = 0.0
         for last, event in map(decode, self._journal.records(run)):
             self.machine.handle(event, last)
+        self.replayed = len(self.machine.history)
         self._journal.reopen(run)
         self._recording = True
         self.run_id = run

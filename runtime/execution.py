@@ -41,6 +41,7 @@ from .journal import Journal
 from .progress import Progress
 from .report import RunReport, failed_files, failures_in
 from .runs import journal_path, landing_message, submitted_plan
+from .telemetry import configured
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RED, EXIT_PAUSED, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
@@ -215,8 +216,8 @@ async def execute(
             budget_tokens=options.budget_tokens,
             rate_s=ways.claude.gate.least_s,
         )
-        with stop:
-            async with runtime, trio.open_nursery() as nursery:
+        with configured(partial(print, file=sys.stderr)) as traced, stop:
+            async with runtime, traced(runtime), trio.open_nursery() as nursery:
                 nursery.start_soon(_obey_signals, runtime, stop)
                 nursery.start_soon(_show, runtime, options, told)
                 nursery.start_soon(_count_failures, runtime)

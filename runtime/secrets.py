@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-_NAMES: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
+_NAMES: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH|_HEADERS$", re.IGNORECASE)
 _SHORTEST: Final = 8  # characters: what is shorter is no key, and would be found everywhere
 _ENV_START, _ENV_END = 49, 50  # fields of /proc/self/stat, counted from 0; proc(5) has them as 50 and 51
 

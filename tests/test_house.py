@@ -33,7 +33,7 @@ LAYERS = (
     ("actor", "attempts", "finish", "preparation", "handles", "wishes"),
     ("engine",),
     ("submission", "planfile"),
-    ("blocking", "aio", "config", "progress", "trace", "runs", "rewind", "doctor"),
+    ("blocking", "aio", "config", "progress", "trace", "telemetry", "runs", "rewind", "doctor"),
     ("specialists",),
     ("agents", "crew", "refactor", "execution"),
     ("foretell", "transcript", "witness"),

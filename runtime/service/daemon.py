@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from ..errors import RunHeld
+from ..telemetry import Traced, configured
 from . import metrics, openapi
 from .guard import Application, Guard
 from .host import Host, Limits
@@ -114,7 +115,8 @@ async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable
         unix = unix_socket(places.socket)
         try:
             tcp = tcp_socket(choices.tcp) if choices.tcp is not None else None
-            await _serve(places, choices, log, log_to, token, unix, tcp, mounts or {})
+            with configured(log_to.warning) as traced:
+                await _serve(places, choices, log, log_to, token, unix, tcp, mounts or {}, traced)
         finally:
             unix.close()
             places.socket.unlink(missing_ok=True)
@@ -131,12 +133,13 @@ async def _serve(
     unix: Any,
     tcp: Any,
     mounts: Mapping[str, Mountable],
+    traced: Traced,
 ) -> None:
     links = Links(token, trio.current_time)
     release = version("journeyman")
     started = time.time()
     async with AsyncExitStack() as stack:
-        host = await stack.enter_async_context(Host.open(places, log, choices.limits, choices.jobs))
+        host = await stack.enter_async_context(Host.open(places, log, choices.limits, choices.jobs, traced=traced))
         for path in choices.repositories:
             await host.register(path)
         api = Api(

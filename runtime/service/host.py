@@ -19,6 +19,7 @@ import trio
 from ..errors import BadInput, JourneymanError
 from ..git import Repository
 from ..limits import Gate as CallGate
+from ..telemetry import Traced, untraced
 from .gate import AttemptGate
 from .places import Places, write
 from .problems import Problem
@@ -57,6 +58,7 @@ class Host:
     calls: CallGate
     jobs: int | None = None
     recall: bool = True  # remember repositories, and take up what was open in them
+    traced: Traced = untraced
     served: dict[str, Served] = attrs.field(factory=dict)  # {repository id: served}
     draining: bool = False
     _register: trio.Lock = attrs.field(factory=trio.Lock)
@@ -64,7 +66,14 @@ class Host:
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, places: Places, log: Log, limits: Limits | None = None, jobs: int | None = None, *, recall: bool = True
+        cls,
+        places: Places,
+        log: Log,
+        limits: Limits | None = None,
+        jobs: int | None = None,
+        *,
+        recall: bool = True,
+        traced: Traced = untraced,
     ) -> AsyncIterator[Host]:
         """Serve the registered repositories until the block is left; what still runs then is cancelled, and resumable.
 
@@ -73,7 +82,7 @@ class Host:
         limits = limits or Limits()
         limits.check()
         async with trio.open_nursery() as nursery:
-            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs, recall)
+            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs, recall, traced)
             for path in _registered(places.repositories) if recall else ():
                 try:
                     await host.register(path, remember=False)
@@ -93,7 +102,7 @@ class Host:
                 return self.served[name]
             if len(self.served) >= _MOST_REPOSITORIES:
                 raise Problem("too-many", f"{_MOST_REPOSITORIES} repositories are served already")
-            served = Served(name, repository, self.nursery, self.gate, self.calls, self.log, self.jobs)
+            served = Served(name, repository, self.nursery, self.gate, self.calls, self.log, self.jobs, self.traced)
             served.queue.most = served.queue.ahead = self.limits.runs
             served.draining = self.draining
             self.served[name] = served

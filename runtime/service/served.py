@@ -59,6 +59,7 @@ from ..submission import (
     fingerprint,
     key_name,
 )
+from ..telemetry import Traced, untraced
 from ..terminal import Place, configured, edited, user_config
 from .gate import AttemptGate
 from .problems import Problem
@@ -124,6 +125,7 @@ class Served:
     calls: CallGate
     log: Log
     jobs: int | None = None
+    traced: Traced = untraced
     queue: Queue = attrs.field(factory=Queue)
     live: dict[str, Live] = attrs.field(factory=dict)  # {run: live}, in the order of submission
     draining: bool = False
@@ -443,7 +445,7 @@ class Served:
                 budget_tokens=settings.budget_tokens,
                 gate=partial(self.gate.enter, submission.client),
             )
-            async with runtime:
+            async with runtime, self.traced(runtime):
                 live.runtime = runtime
                 live.opened.set()
                 report = await self._run(runtime, live, plan)
