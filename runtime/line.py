@@ -113,6 +113,22 @@ def message(subject: str, run: str, **trailers: Iterable[str]) -> str:
     return "\n\n".join(part for part in (head or "Change", body.strip(), "\n".join(told)) if part) + "\n"
 
 
+def _count(counting: dict[str, Commit], commits: Iterable[Commit]) -> None:
+    """Go on from what counts to what counts some commits later."""
+    for commit in commits:
+        for task in commit.reverts:
+            counting.pop(task, None)
+        if commit.task:
+            counting[commit.task] = commit
+
+
+def _that_count(commits: Iterable[Commit]) -> dict[str, Commit]:
+    """{task: its commit} of the changes that are there at the end of a line's commits."""
+    counting: dict[str, Commit] = {}
+    _count(counting, commits)
+    return counting
+
+
 class Line:
     """The line of one run. `open` finds it as an earlier process left it."""
 
@@ -124,7 +140,7 @@ class Line:
         self.ref = line_ref(run)
         repository.packs.run = run
         self._known: dict[str, tuple[Commit, str]] = {}  # {commit id: it, its first parent}; absent = not looked at yet
-        self._by_task: dict[str, Commit] = {}  # {task: its commit that counts}; absent = not on the line
+        self._by_task: dict[str, Commit] | None = None  # {task: its commit that counts}; None = not looked at yet
         tip = repository.ref(self.ref)
         if tip is None:
             hit("line.create.before")
@@ -132,14 +148,13 @@ class Line:
             hit("line.create.after")
             tip = base
         self.tip = tip
-        for commit in self.commits():
-            self._note(commit)
 
-    def _note(self, commit: Commit) -> None:
-        for task in commit.reverts:
-            self._by_task.pop(task, None)
-        if commit.task:
-            self._by_task[commit.task] = commit
+    @property
+    def _counting(self) -> dict[str, Commit]:
+        """{task: its commit that counts}; absent = not on the line. Looked up when first asked for: a step of undo needs none."""
+        if self._by_task is None:
+            self._by_task = _that_count(self.commits())
+        return self._by_task
 
     def commits(self, tip: str = "") -> list[Commit]:
         """All commits of the line, oldest first; those up to `tip`, when it is given."""
@@ -166,7 +181,7 @@ class Line:
 
     def commit_of(self, task: str) -> str | None:
         """The commit of a task, if it is on the line and was not taken back."""
-        found = self._by_task.get(task)
+        found = self._counting.get(task)
         return found.id if found is not None else None
 
     # --- onto the line -----------------------------------------------------------------------------------------
@@ -177,7 +192,7 @@ class Line:
         answers: list[Answer] = []
         made: list[Commit] = []
         for job in jobs:
-            known = self._by_task.get(job.task)
+            known = self._counting.get(job.task)
             if known is not None and known.attempt == job.attempt:
                 answers.append(Answer(known.id))
                 continue
@@ -196,8 +211,7 @@ class Line:
             answers.append(Answer(tip))
             made.append(Commit(tip, job.task, job.attempt, (), text.split("\n", 1)[0]))
         self._move(tip)
-        for commit in made:
-            self._note(commit)
+        _count(self._counting, made)
         return answers
 
     def _misfit(self, tree: str, changeset: Changeset) -> str:
@@ -235,16 +249,16 @@ class Line:
             return Answer(error=inverse.refusal)
         if inverse.commit is not None:
             self._move(inverse.commit)
-            self._note(Commit(inverse.commit, "", 0, inverse.tasks, ""))
+            _count(self._counting, [Commit(inverse.commit, "", 0, inverse.tasks, "")])
         return Answer(inverse.commit)
 
     def inverse(self, tasks: Collection[str], why: str = "") -> Inverse:
         """The commit that takes tasks' changes out again, behind the tip but not yet on the line. Where others changed a file after
         them, the contents are merged; what cannot be is told by path."""
         repository = self.repository
-        there = tuple(sorted(task for task in tasks if task in self._by_task))
+        there = tuple(sorted(task for task in tasks if task in self._counting))
         commits = self.commits()
-        own = {self._by_task[task].id for task in there}
+        own = {self._counting[task].id for task in there}
         tree = self.tree
         entangled: dict[str, str] = {}
         for commit in reversed([one for one in commits if one.id in own]):
@@ -282,15 +296,26 @@ class Line:
 
     # --- along the line ----------------------------------------------------------------------------------------
 
-    def tasks_at(self, tip: str) -> dict[str, str]:
-        """{task: its commit} of the changes that are in a commit of this line."""
-        found: dict[str, str] = {}
-        for commit in self.commits(tip):
-            for task in commit.reverts:
-                found.pop(task, None)
-            if commit.task:
-                found[commit.task] = commit.id
-        return found
+    def between(self, before: str, after: str) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What a step from one tip to another changes: (tasks whose changes are off, {task: commit} of those that are on again). Where
+        one tip is behind the other and nothing was taken back between them, only what lies between is looked at."""
+        down: dict[str, list[Commit]] = {before: [], after: []}  # {tip: the commits down from it, as far as looked at}
+        at = {before: before, after: after}
+        while True:
+            met = at[before] == after or at[after] == before
+            left = [tip for tip, commit in at.items() if commit not in ("", self.base)]
+            if met or not left:
+                break
+            for tip in left:
+                commit, at[tip] = self._known.get(at[tip]) or self._look_up(at[tip])
+                down[tip].append(commit)
+        longer = before if at[before] == after else after
+        if met and not any(commit.reverts for commit in down[longer]):
+            moved = {commit.task: commit.id for commit in reversed(down[longer]) if commit.task}
+            return ((), moved) if longer == after else (tuple(moved), {})
+        old, new = ({task: one.id for task, one in _that_count(self.commits(tip)).items()} for tip in (before, after))
+        off = tuple(task for task in old if task not in new)
+        return off, {task: commit for task, commit in new.items() if old.get(task) != commit}
 
     def keep_undone(self) -> None:
         """Before the tip is left: it stays reachable, from a ref of its own."""
@@ -299,9 +324,7 @@ class Line:
     def step(self, after: str) -> None:
         """Go to another checkpoint."""
         self._move(after)
-        self._by_task.clear()
-        for commit in self.commits():
-            self._note(commit)
+        self._by_task = None
 
     def changes(self) -> tuple[Change, ...]:
         """What the line changes against its base."""

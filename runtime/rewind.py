@@ -20,7 +20,7 @@ from .git import Repository
 from .landing import land
 from .preparation import rules_back
 from .report import outcome
-from .runs import Held, Opener, held, load, may_land
+from .runs import Held, Opener, held, line_of, may_land
 from .worktrees import Pool
 
 
@@ -140,9 +140,7 @@ def _with_dependants(record: Record) -> list[str]:
 async def _step(one: Held, how: Literal["undo", "redo"], after: str) -> Rewound:
     line = one.line_now
     before = line.tip
-    old, new = line.tasks_at(before), line.tasks_at(after)
-    off = tuple(task for task in old if task not in new)
-    on = {task: commit for task, commit in new.items() if old.get(task) != commit}
+    off, on = line.between(before, after)
     await trio.to_thread.run_sync(line.keep_undone)
     await one.record(Stepped(how, before, after, off, on))
     await trio.to_thread.run_sync(line.step, after)
@@ -225,5 +223,5 @@ def _named(one: Held, name: str) -> str:
 
 def checkpoint(repository: Repository, run: str, name: str = "") -> tuple[str, str]:
     """Keep the line as it is now under a ref of its own, also while the run goes on: (ref, commit). Raises BadInput for a bad name."""
-    line = load(repository, run).line()
+    line = line_of(repository, run)
     return line.checkpoint(name or str(len(line.commits()))), line.tip

@@ -17,7 +17,7 @@ from pathlib import Path
 import attrs
 import trio
 
-from .core.events import CancelRequested, Closed, Event, Resumed, Submitted
+from .core.events import CancelRequested, Closed, Event, Opened, Resumed, Submitted
 from .core.machine import Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan
@@ -25,7 +25,7 @@ from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
 from .landing import land as perform
-from .line import REFS, Line, runs_with_refs
+from .line import REFS, Line, line_ref, runs_with_refs
 from .planfile import loads
 from .record_codec import decode, encode
 from .recovery import settle, tidy
@@ -106,10 +106,7 @@ class Past:
 
     def line(self) -> Line:
         """Its line. Raises RepositoryRefused when its refs have been collected."""
-        run = self.entry.run
-        if self.repository.ref(f"{REFS}{run}/line") is None:
-            raise RepositoryRefused(f"the line of run {run} is gone; it was collected")
-        return Line(self.repository, run, self.machine.opened.base)
+        return _line(self.repository, self.machine.opened)
 
     def report(self) -> RunReport:
         """Its report."""
@@ -117,6 +114,26 @@ class Past:
         ref = f"{REFS}{run}/line"
         state = None if self.entry.state in ("running", "collected") else self.entry.state
         return build(self.machine, line=ref, commit=self.repository.ref(ref), state=state)
+
+
+def _line(repository: Repository, opened: Opened) -> Line:
+    if repository.ref(line_ref(opened.run)) is None:
+        raise RepositoryRefused(f"the line of run {opened.run} is gone; it was collected")
+    return Line(repository, opened.run, opened.base)
+
+
+def line_of(repository: Repository, run: str) -> Line:
+    """A run's line, without rebuilding the run. Raises BadInput, JournalDamaged, RepositoryRefused."""
+    find(repository, run)
+    with closing(Reader(journal_path(repository))) as reader:
+        opened = next((event for _, event in map(decode, reader.records(run)) if isinstance(event, Opened)), None)
+    if opened is None:
+        raise BadInput(_no_records(run))
+    return _line(repository, opened)
+
+
+def _no_records(run: str) -> str:
+    return f"run {run} has no records any more; it was collected, or ended before it began"
 
 
 def load(repository: Repository, run: str) -> Past:
@@ -128,7 +145,7 @@ def load(repository: Repository, run: str) -> Past:
         for last, event in map(decode, reader.records(run)):
             machine.handle(event, last)
     if not machine.opened.run:
-        raise BadInput(f"run {run} has no records any more; it was collected, or ended before it began")
+        raise BadInput(_no_records(run))
     return Past(repository, entry, machine, last)
 
 

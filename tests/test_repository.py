@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from conftest import Repo, land
 from hypothesis import given
@@ -253,6 +254,31 @@ def test_a_task_is_taken_back_by_its_inverse(repo: Repo) -> None:
     assert "text.txt was changed after it" in line.revert(["a"]).error
     assert line.revert(["a", "c"]).error == ""
     assert line.tree == found.tree_of(base)
+
+
+def test_a_step_of_undo_or_redo_knows_what_it_changes(repo: Repo) -> None:
+    """Between any two checkpoints, also across changes that were taken back or made anew, the tasks that are off and on again are those
+    in which the two results differ; a new `Line`, which has looked at nothing yet, says the same."""
+    base = repo.commit(ODD)
+    found = Repository.open(repo.path)
+    line = Line(found, "r1", base)
+    tips: dict[str, dict[str, str]] = {base: {}}  # {tip: {task: its commit} there}
+    for name in ("a", "b", "-a", "c", "a", "-b", "d"):
+        there = dict(tips[line.tip])
+        if name.startswith("-"):
+            assert line.revert([name[1:]]).error == ""
+            del there[name[1:]]
+        else:
+            job = _job(found, line.tip, name, {name: f"{len(tips)}".encode()})
+            there[name] = line.merge([attrs.evolve(job, attempt=len(tips))])[0].commit or ""
+        tips[line.tip] = there
+    found.flush()
+    for before, old in tips.items():
+        for after, new in tips.items():
+            fresh = Line(Repository.open(repo.path), "r1", base)
+            off, on = fresh.between(before, after)
+            assert set(off) == old.keys() - new.keys()
+            assert on == {task: commit for task, commit in new.items() if old.get(task) != commit}
 
 
 def _landable(repo: Repo) -> tuple[Repository, Line, str]:
