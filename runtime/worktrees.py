@@ -63,9 +63,17 @@ class Pool:
     repository: Repository
     setup: str = ""
     setup_timeout_s: float = 600.0
+    patience_s: float | None = (
+        None  # how long all who wait for a worktree wait together; None: twice what the last took to make
+    )
     _idle: list[Lease] = attrs.field(factory=list)
     _lock: trio.Lock = attrs.field(factory=trio.Lock)
     _held: list[int] = attrs.field(factory=list)  # open files whose locks say that a worktree is ours
+    _out: int = 0  # worktrees that somebody has
+    _making: int = 0
+    _news: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)  # one was given back, or made
+    _make_s: float = 0.0  # what the last one took to make
+    _waited_s: float = 0.0  # how long attempts have waited for one since then, all of them together
 
     @property
     def folder(self) -> Path:
@@ -91,17 +99,48 @@ class Pool:
                 await self._give_back(lease)
 
     async def _take(self, commit: str) -> Lease:
+        while True:
+            lease = await self._reuse(commit)
+            if lease is None and not await self._wait():
+                lease = await self._make(commit)
+            if lease is not None:
+                return lease
+
+    async def _reuse(self, commit: str) -> Lease | None:
         # The one whose files are nearest would be best; the last one used is, nearly always.
         while self._idle:
             lease = self._idle.pop()
+            self._out += 1
             try:
                 await trio.to_thread.run_sync(lease.move, commit)
             except (GitFailed, OSError):
                 if not await self._repaired(lease, commit):
+                    self._out -= 1
                     continue
+            except trio.Cancelled:  # before it began
+                self._out -= 1
+                self._idle.append(lease)
+                raise
             lease.hold(True)
             return lease
-        return await self._make(commit)
+        return None
+
+    async def _wait(self) -> bool:
+        """Wait for a worktree that somebody has, as long as that is no dearer than to make another: attempts of half a second are done
+        before a large tree is written once more. All who wait together wait twice as long as the last one took to make, as in the
+        ski rental problem (Karlin and others, "Competitive snoopy caching", 1988): at worst work starts that much later. False when
+        one is to be made. No waiting with a setup command, which tells of work that is worth a worktree of its own."""
+        budget_s = (2 * self._make_s if self.patience_s is None else self.patience_s) - self._waited_s
+        if self.setup or (not self._making and (not self._out or budget_s <= 0)):
+            return False
+        if self._making:
+            await self._news.park()
+            return True
+        began = trio.current_time()
+        with trio.move_on_after(budget_s / (len(self._news) + 1)):
+            await self._news.park()
+        self._waited_s += trio.current_time() - began
+        return True
 
     async def _give_back(self, lease: Lease) -> None:
         lease.lend("", lambda path: True, None)
@@ -110,6 +149,9 @@ class Pool:
         except (GitFailed, OSError):
             if not await self._repaired(lease, lease.base):
                 return
+        finally:
+            self._out -= 1
+            self._news.unpark_all()
         lease.hold(False)
         self._idle.append(lease)
 
@@ -128,17 +170,25 @@ class Pool:
             self._remove(folder, self._admin_of(folder))
 
     async def _make(self, commit: str) -> Lease:
-        folder = await trio.to_thread.run_sync(self._choose)
-        await trio.to_thread.run_sync(self._refuse_full_disk, commit)
-        # Git cannot add two at once. Filling them it could, but three of Django's size took 4.2 s at the same time and 2.2 s one after
-        # the other (file systems take turns in making files), and the first can be used after a third of that.
-        async with self._lock:
-            lease = await trio.to_thread.run_sync(self._add, folder, commit)
-            await trio.to_thread.run_sync(lease.populate, commit)
-        await trio.to_thread.run_sync(self._include, lease)
-        if self.setup:
-            await self._set_up(lease)
+        self._making += 1
+        try:
+            folder = await trio.to_thread.run_sync(self._choose)
+            await trio.to_thread.run_sync(self._refuse_full_disk, commit)
+            # Git cannot add two at once. Filling them it could, but three of Django's size took 4.2 s at the same time and 2.2 s one
+            # after the other (file systems take turns in making files), and the first can be used after a third of that.
+            async with self._lock:
+                began = trio.current_time()
+                lease = await trio.to_thread.run_sync(self._add, folder, commit)
+                await trio.to_thread.run_sync(lease.populate, commit)
+                self._make_s, self._waited_s = trio.current_time() - began, 0.0
+            await trio.to_thread.run_sync(self._include, lease)
+            if self.setup:
+                await self._set_up(lease)
+        finally:
+            self._making -= 1
+            self._news.unpark_all()
         lease.keep_extras()
+        self._out += 1
         return lease
 
     def _choose(self) -> Path:

@@ -1,14 +1,15 @@
 """The way `exec`: any program on files, in a worktree.
 
 Knows argvs, exit codes and file contents; not what the program does. `{file}` runs it once a file, `{files}` in batches that are
-sized by what they were measured to cost; a batch that fails is split until the file it fails on is alone. What a file became is
-judged by its bytes, never by what the program says.
+sized by what they were measured to cost, several at once; a batch that fails is split until the file it fails on is alone. What a
+file became is judged by its bytes, never by what the program says.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -59,13 +60,19 @@ class Pace:
 class Command:
     """Runs the argvs of tasks. `size_cap_bytes`: a larger file is skipped. `look_ahead`: also find out whether another pass would
     change more, where a pass is short. `pass_environment` names the variables that a program is given of our environment
-    besides what all children are: `{the first word of an argv: names}`."""
+    besides what all children are: `{the first word of an argv: names}`. `at_once`: so many batches at most of all tasks together, in
+    one worktree as pre-commit runs them, where a task writes nothing but the files it names; else one after the other."""
 
     size_cap_bytes: int = SIZE_CAP_BYTES
     look_ahead: bool = False
     pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
+    at_once: int = 1
+    _turns: trio.CapacityLimiter = attrs.field(init=False)
     paces: dict[tuple[str, ...], Pace] = attrs.field(factory=dict)  # {argv: pace}
     unfinished: set[tuple[str, ...]] = attrs.field(factory=set)  # argvs of which another pass would change more
+
+    def __attrs_post_init__(self) -> None:
+        self._turns = trio.CapacityLimiter(self.at_once)
 
     async def work(self, brief: Brief, workspace: Workspace) -> dict[str, Any]:
         """The handler of tasks with `exec`. Raises FilesFailed, GiveUp when there is no such program."""
@@ -142,14 +149,36 @@ class Command:
         return False
 
     async def _in_batches(self, attempt: _Attempt, files: list[str], pace: Pace) -> None:
-        at = 0
-        while at < len(files):
-            batch = _cut(files[at : at + pace.size()])
-            at += len(batch)
-            attempt.brief.progress(f"{attempt.argv[0]} on {len(batch)} files, {len(files) - at} to go")
-            began = trio.current_time()
-            await attempt.run(batch)
-            pace.learn(len(batch), trio.current_time() - began)
+        apart = {*attempt.brief.task.writes} <= {*attempt.brief.files}  # what two batches write is never the same
+        lanes = self.at_once if apart else 1
+        left = deque(files)
+        failed: list[GiveUp] = []
+        last = 0  # the size of the last batches, one a lane, so that they end together
+
+        async def lane() -> None:
+            nonlocal last
+            while True:
+                async with self._turns:
+                    if not left or failed:  # the other lanes took the rest meanwhile
+                        return
+                    if not last and pace.batches and pace.size() * lanes >= len(left):
+                        last = -(-len(left) // lanes)
+                    size = min(last or pace.size(), len(left))
+                    batch = _cut([left.popleft() for _ in range(size)], left)
+                    attempt.brief.progress(f"{attempt.argv[0]} on {len(batch)} files, {len(left)} to go")
+                    began = trio.current_time()
+                    try:
+                        await attempt.run(batch)
+                    except GiveUp as error:
+                        failed.append(error)
+                        return
+                    pace.learn(len(batch), trio.current_time() - began)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(lanes):
+                nursery.start_soon(lane)
+        if failed:
+            raise failed[0]
 
 
 def _on_disk(path: str) -> str:
@@ -161,16 +190,15 @@ def _own(word: str) -> str:
     return sys.executable if word == "{python}" else word
 
 
-def _cut(files: Sequence[str]) -> list[str]:
-    """As many of the files as fit into an argv."""
-    taken: list[str] = []
+def _cut(files: list[str], left: deque[str]) -> list[str]:
+    """As many of the files as fit into an argv; the others go back."""
     size = 0
-    for path in files:
+    for at, path in enumerate(files):
         size += len(path_bytes(path)) + 1
-        if taken and size > _ARGV_BYTES:
-            break
-        taken.append(path)
-    return taken
+        if at and size > _ARGV_BYTES:
+            left.extendleft(reversed(files[at:]))
+            return files[:at]
+    return files
 
 
 @attrs.define

@@ -28,8 +28,8 @@ _CHUNK: Final = 16  # files a job
 
 @attrs.define
 class Ways:
-    """An async context around a Runtime. `jobs` worker processes at most (as many as cores); `root` is where a codemod
-    `file.py:name` is looked for; `look_ahead` also finds out whether another pass would change more;
+    """An async context around a Runtime. `jobs` worker processes, or batches of a program, at most (as many as cores); `root` is
+    where a codemod `file.py:name` is looked for; `look_ahead` also finds out whether another pass would change more;
     `pass_environment` is for commands, as `Command` has it."""
 
     jobs: int | None = None
@@ -43,7 +43,7 @@ class Ways:
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers() if self.jobs is None else Workers(self.jobs)
-        self.command = Command(self.size_cap_bytes, self.look_ahead, self.pass_environment)
+        self.command = Command(self.size_cap_bytes, self.look_ahead, self.pass_environment, self.workers.count)
         self.root = str(Path(self.root).absolute())
 
     async def __aenter__(self) -> Ways:

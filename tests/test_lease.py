@@ -9,7 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import trio
+from claude_stage import Patience
 from conftest import Repo
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from runtime.git import Repository
 from runtime.worktrees import Pool
@@ -118,3 +121,47 @@ async def test_a_lease_is_a_fresh_checkout(seed: int, repo: Repo, tmp_path: Path
             now, was = _disk(lease.folder), _disk(fresh)
             assert told <= {path for path in now.keys() | was.keys() if now.get(path) != was.get(path)}
             assert now.keys() ^ was.keys() <= told
+
+
+async def test_a_short_attempt_is_waited_for(repo: Repo, patient_clock: MockClock) -> None:
+    """While all worktrees are out, the next attempt gets the first that comes back: no other is made, and no time passes."""
+    Patience(patient_clock)
+    commit = repo.commit({"a": "1\n"})
+    pool = Pool(Repository.open(repo.path), patience_s=60)
+    folders = []
+
+    async def attempt() -> None:
+        async with pool.lease(commit) as lease:
+            folders.append(lease.folder)
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery, pool.lease(commit) as first:
+        nursery.start_soon(attempt)
+        nursery.start_soon(attempt)
+        await wait_all_tasks_blocked()
+    assert folders == [first.folder] * 2
+    assert trio.current_time() == began
+
+
+async def test_a_long_attempt_is_not_waited_for(repo: Repo, patient_clock: MockClock) -> None:
+    """All who wait share one patience; when it is used up another worktree is made for one of them, and the rest waits anew. An attempt
+    that asks for a second worktree while it has one does not wait for itself for ever."""
+    Patience(patient_clock)
+    commit = repo.commit({"a": "1\n"})
+    pool = Pool(Repository.open(repo.path), patience_s=60)
+    got: list[tuple[float, Path]] = []
+    async with trio.open_nursery() as nursery, pool.lease(commit) as first:
+        began = trio.current_time()
+
+        async def attempt() -> None:
+            async with pool.lease(commit) as lease:
+                got.append((trio.current_time() - began, lease.folder))
+                await trio.sleep_forever()
+
+        nursery.start_soon(attempt)
+        nursery.start_soon(attempt)
+        async with pool.lease(commit) as third:
+            await trio.sleep(200)
+            assert len({first.folder, third.folder, *(where for _, where in got)}) == 4
+        nursery.cancel_scope.cancel()
+    assert max(at for at, _ in got) <= 3 * 60
