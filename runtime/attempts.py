@@ -104,7 +104,7 @@ class Attempts:
             await self._own_again(task, kept, conversation)
         overlay = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
         if kept is not None:
-            overlay.restore(kept)
+            overlay.restore(kept, conversation.contents if conversation is not None else {})
         if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
             async with (
                 self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease,

@@ -5,7 +5,7 @@ A port: the engine fills it in, `specialists.claude` uses it. Knows no model and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,17 +17,21 @@ from .report import CheckResult
 from .workspace import Workspace
 
 Check = Callable[[Workspace, Sequence[str]], Awaitable[list[CheckResult]]]
+State = tuple[Changeset | None, dict[str, bytes]]
+"""What `Workspace.state` gives, or `(None, {})` without a workspace."""
 Search = Callable[[Workspace, str, str], Awaitable[str]]
 
 
 @attrs.define
 class Conversation:
-    """One attempt's. `turns` is what an earlier attempt said, to go on from (empty: begin); `previous_error` why the last one
-    failed; `allowed_checks` the commands that may be run; `contracts` what the plan tells every specialist."""
+    """One attempt's. `turns` is what an earlier attempt said, to go on from (empty: begin), and `contents` what it wrote, by blob id,
+    where the repository does not have it; `previous_error` why the last one failed; `allowed_checks` the commands that may be run;
+    `contracts` what the plan tells every specialist."""
 
     task: str
     attempt: int
     turns: tuple[Answered | Told, ...] = ()
+    contents: Mapping[str, bytes] = attrs.field(factory=dict, repr=False)
     previous_error: str = ""
     allowed_checks: tuple[str, ...] = ()
     contracts: str = ""
@@ -51,17 +55,18 @@ class Conversation:
         stop: str,
         model: str,
         spent: Spent,
-        state: Changeset | None,
+        state: State,
         opening: list[dict[str, Any]],
     ) -> None:
         """Keep an answer; it is durable when this returns, so its tools may run."""
-        self._post(Answered(self.task, self.attempt, turn, content, stop, model, spent, state, opening))
+        changeset, contents = state
+        self._post(Answered(self.task, self.attempt, turn, content, stop, model, spent, changeset, opening, contents))
         if self._durable is not None:
             await self._durable()
 
-    def told(self, turn: int, content: list[dict[str, Any]], state: Changeset | None) -> None:
+    def told(self, turn: int, content: list[dict[str, Any]], state: State) -> None:
         """Keep what the model is told next. Not waited for: were it lost, the tools would run again on the state before them."""
-        self._post(Told(self.task, self.attempt, turn, content, state))
+        self._post(Told(self.task, self.attempt, turn, content, *state))
 
     def charged(self, spent: Spent, why: str) -> None:
         """Count money that went for nothing."""

@@ -674,6 +674,7 @@ class Runtime:
             start.task,
             start.attempt,
             tuple(record.turns or ()),
+            record.talk.contents if record.talk is not None else {},
             record.error or "",
             tuple(dict.fromkeys((*record.task.check, *specialist.checks, *self._checks))),
             self._contracts,

@@ -14,7 +14,7 @@ import stat
 import tempfile
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -287,6 +287,9 @@ class Lease:
         socket). Raises ClaimViolation for a path that git takes for its own, JourneymanError where such a thing replaced a
         tracked file."""
         return self._changeset(self._walk())
+
+    def state(self, may_tell: Callable[[bytes], bool]) -> tuple[Changeset, dict[str, bytes]]:
+        return self.changeset(), {}
 
     def last_changeset(self) -> Changeset:
         """`changeset`, once the attempt has ended: what it saw is what `reset` cleans by, so that nobody looks at every file twice."""

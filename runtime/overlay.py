@@ -5,13 +5,19 @@ Knows one repository and one commit; not who else works. Making one costs nothin
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from . import claims
 from .core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK, MODE_SUBMODULE, Change, Changeset
 from .errors import ClaimViolation
 from .git import Repository, blob_id
 from .workspace import MayWrite, Request
+
+TOLD_LIMIT: Final = (
+    64 * 1024
+)  # bytes of a file that `state` gives along; what is larger is an object of the repository's
 
 
 class Overlay:
@@ -36,18 +42,24 @@ class Overlay:
         self._request = request
         self._written: dict[str, tuple[int, bytes] | None] = {}  # {path: (mode, bytes)}; None = deleted
         self._folders: set[str] = set()  # every folder that a written file is in
-        self._stored: dict[
-            str, tuple[bytes, str]
-        ] = {}  # {path: (bytes, their id)}: a changeset may be asked for after every turn
+        self._ids: dict[str, tuple[bytes, str]] = {}  # {path: (bytes, their id)}
+        self._changed: tuple[Change, ...] | None = ()  # None: to be found out; it may be asked for after every turn
+        self._told: set[str] = set()  # ids of contents that `state` gave
+        self._stored: set[str] = set()  # ids of contents that are in the repository
 
-    def restore(self, changeset: Changeset) -> None:
-        """Be as another overlay on this base was when it gave this changeset."""
+    def restore(self, changeset: Changeset, contents: Mapping[str, bytes]) -> None:
+        """Be as another overlay on this base was when it gave this changeset, with these contents and those before it."""
         assert changeset.base == self.base
         for change in changeset.changes:
             if change.oid is None or change.mode is None:
                 self._written[change.path] = None
+                self._changed = None
+            elif change.oid in contents:
+                self._put(change.path, change.mode, contents[change.oid])
+                self._told.add(change.oid)
             else:
                 self._put(change.path, change.mode, self._repository.read_blob(bytes.fromhex(change.oid)))
+                self._stored.add(change.oid)
 
     def read(self, path: str) -> bytes:
         if path in self._written:
@@ -79,6 +91,7 @@ class Overlay:
 
     def _put(self, path: str, mode: int, data: bytes) -> None:
         self._written[path] = (mode, data)
+        self._changed = None
         folder = path.rpartition("/")[0]
         while folder and folder not in self._folders:
             self._folders.add(folder)
@@ -89,6 +102,7 @@ class Overlay:
         if not self.exists(path):
             raise FileNotFoundError(path)
         self._written[path] = None
+        self._changed = None
 
     def exists(self, path: str) -> bool:
         return self.mode(path) is not None
@@ -113,20 +127,45 @@ class Overlay:
         await self._request(path)
 
     def changeset(self) -> Changeset:
-        changes = []
-        for path in sorted(self._written):
-            written = self._written[path]
-            entry = self._repository.lookup(self._tree, path)
-            was = entry[1].hex() if entry is not None else None
-            if written is None:
-                if was is not None:
-                    changes.append(Change(path, None, None, was))
+        changes = self._changes()
+        for change in changes:
+            self._store(change)
+        return Changeset(self.base, changes)
+
+    def state(self, may_tell: Callable[[bytes], bool]) -> tuple[Changeset, dict[str, bytes]]:
+        changes = self._changes()
+        contents = {}
+        self._told.intersection_update(
+            [change.oid for change in changes if change.oid is not None]
+        )  # as `core.record.Talk` forgets
+        for change in changes:
+            oid = change.oid
+            if oid is None or oid == change.was or oid in self._told or oid in self._stored:
                 continue
-            mode, data = written
-            oid = self._store(path, data, was)
-            if entry is None or was != oid or entry[0] != mode:
-                changes.append(Change(path, mode, oid, was))
-        return Changeset(self.base, tuple(changes))
+            data = self._data(change)
+            if len(data) <= TOLD_LIMIT and may_tell(data):
+                contents[oid] = data
+                self._told.add(oid)
+            else:
+                self._store(change)
+        return Changeset(self.base, changes), contents
+
+    def _changes(self) -> tuple[Change, ...]:
+        if self._changed is None:
+            changes = []
+            for path in sorted(self._written):
+                written = self._written[path]
+                entry = self._repository.lookup(self._tree, path)
+                was = entry[1].hex() if entry is not None else None
+                if written is None:
+                    if was is not None:
+                        changes.append(Change(path, None, None, was))
+                    continue
+                oid = self._id(path, written[1])
+                if entry is None or was != oid or entry[0] != written[0]:
+                    changes.append(Change(path, written[0], oid, was))
+            self._changed = tuple(changes)
+        return self._changed
 
     def _room_for(self, path: str) -> int | None:
         """The mode of what a write would replace. Raises what a disk would where a file is in the way of a folder, or a folder
@@ -164,13 +203,22 @@ class Overlay:
             path not in self._written for path in self._repository.files(self._tree, inside)
         )
 
-    def _store(self, path: str, data: bytes, was: str | None) -> str:
-        known = self._stored.get(path)
+    def _id(self, path: str, data: bytes) -> str:
+        known = self._ids.get(path)
         if known is None or known[0] is not data:
-            known = self._stored[path] = (data, blob_id(data))
-            if known[1] != was:
-                self._repository.write_blob(data)
+            known = self._ids[path] = (data, blob_id(data))
         return known[1]
+
+    def _data(self, change: Change) -> bytes:
+        written = self._written[change.path]
+        assert written is not None
+        return written[1]
+
+    def _store(self, change: Change) -> None:
+        """Have the repository keep what a file is now, where it does not already."""
+        if change.oid is not None and change.oid != change.was and change.oid not in self._stored:
+            self._repository.write_blob(self._data(change))
+            self._stored.add(change.oid)
 
     def _gate(self, path: str) -> None:
         if claims.problem_with(path) or not self._may_write(path):

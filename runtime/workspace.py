@@ -86,6 +86,11 @@ class Workspace(Protocol):
     def changeset(self) -> Changeset:
         """What has changed against the base; contents are stored in the repository."""
 
+    def state(self, may_tell: Callable[[bytes], bool]) -> tuple[Changeset, dict[str, bytes]]:
+        """What has changed, as `changeset`, to be written down after each turn: an object of the repository's for each edit would cost
+        more than all else. Contents that neither it nor an earlier `state` has come along, {blob id: bytes}, if `may_tell`; the
+        repository keeps the others."""
+
 
 MayWrite = Callable[[str], bool]
 Request = Callable[[str], Awaitable[None]]

@@ -22,8 +22,7 @@ import trio
 
 from runtime import secrets
 from runtime.budget import Reservation, Usage
-from runtime.conversation import Conversation
-from runtime.core.changes import Changeset
+from runtime.conversation import Conversation, State
 from runtime.core.events import Answered, Spent, Told
 from runtime.core.task import Handler, Specialist
 from runtime.errors import (
@@ -296,8 +295,12 @@ class _Session:
                 self.nudged = self.nudged or block.get("text") == _NUDGE
                 self.rounds += str(block.get("text")).startswith(_RED)
 
-    def _state(self) -> Changeset | None:
-        return self.workspace.changeset() if self.workspace is not None else None
+    def _state(self) -> State:
+        return self.workspace.state(self._may_tell) if self.workspace is not None else (None, {})
+
+    def _may_tell(self, data: bytes) -> bool:
+        """Whether a file may be written into the journal: one that has a key in it stays among the repository's own."""
+        return not any(value.encode() in data for value in self.claude.secret)
 
     # --- what an answer leads to -------------------------------------------------------------------------------
 

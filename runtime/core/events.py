@@ -149,7 +149,8 @@ NOTHING: Final = Spent()
 
 class Answered(Event, tag="answered"):
     """A model's answer, durable before its tools run. `opening` is the conversation's first message (with turn 1 only), `state`
-    the workspace it belongs to, `content` the answer's blocks as the API gave them."""
+    the workspace it belongs to, `content` the answer's blocks as the API gave them. `contents` has, by blob id, what `state` names
+    and neither the repository has nor an earlier turn's `contents` had when its `state` named it too."""
 
     task: str
     attempt: int
@@ -160,16 +161,19 @@ class Answered(Event, tag="answered"):
     spent: Spent = NOTHING
     state: Changeset | None = None
     opening: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Told(Event, tag="told"):
-    """What the model is told next: the results of its tools, or what is still wrong; `state` is the workspace by then."""
+    """What the model is told next: the results of its tools, or what is still wrong; `state` is the workspace by then, `contents` as
+    in `Answered`."""
 
     task: str
     attempt: int
     turn: int
     content: list[dict[str, Any]] = msgspec.field(default_factory=list)
     state: Changeset | None = None
+    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class Charged(Event, tag="charged"):

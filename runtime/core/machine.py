@@ -372,7 +372,7 @@ class Machine:
         if event.result is not None:
             record.result = event.result
         if event.fresh or event.kind == "conflict":
-            record.turns = None
+            record.talk = None
         if record.cancelling or event.kind == "cancelled":
             self._settle(record, st.CANCELLED, record.cancelling or event.error)
         elif event.kind == "paused":
@@ -421,9 +421,9 @@ class Machine:
         self.history[-1] = (*self.history[-1][:1], slim, self.history[-1][2])
         record = self._current(event.task, event.attempt, st.RUNNING)
         if record is not None:
-            if record.turns is None or (event.turn == 1 and isinstance(event, Answered)):
-                record.turns = []
-            record.turns.append(event)
+            if record.talk is None or (event.turn == 1 and isinstance(event, Answered)):
+                record.talk = st.Talk()
+            record.talk.take(event)
 
     def _on_charged(self, event: Charged) -> None:
         self._charge(event.task, event.spent)
@@ -474,7 +474,7 @@ class Machine:
             held = each.state in st.HOLDS_CLAIMS or each.state == st.CLAIMING
             each.state = final
             each.error = why
-            each.turns = None
+            each.talk = None
             each.finished_s = self.now
             self._out.append(Settled(each.task.id, final, why or ""))
             if held:
@@ -745,7 +745,7 @@ class Machine:
             record.cancelling = record.stolen_from = ""
             record.last_attempt = record.attempt + task.attempts
             record.crashes = 0
-            record.turns = None
+            record.talk = None
         group.tasks = again
         group.left = len(again)
         self.closed = ""

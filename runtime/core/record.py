@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from .changes import Changeset
 from .events import Answered, Keys, Spent, Told
 from .task import Task
@@ -46,6 +48,23 @@ TRANSITIONS: Final[dict[str, frozenset[str]]] = {
 }
 
 
+class Talk:
+    """A conversation so far: its turns, and by blob id the contents that its last state names and no repository has."""
+
+    __slots__ = ("contents", "turns")
+
+    def __init__(self) -> None:
+        self.turns: list[Answered | Told] = []
+        self.contents: dict[str, bytes] = {}
+
+    def take(self, turn: Answered | Told) -> None:
+        """One more turn. What a file was before is not needed any more: a conversation holds no more than its files are."""
+        if turn.state is not None:
+            known = {**self.contents, **turn.contents}
+            self.contents = {one.oid: known[one.oid] for one in turn.state.changes if one.oid in known}
+        self.turns.append(msgspec.structs.replace(turn, contents={}) if turn.contents else turn)
+
+
 class Record:
     """The state of one task. Slots, because a run may have a hundred thousand of them."""
 
@@ -77,8 +96,8 @@ class Record:
         "started_s",
         "state",
         "stolen_from",
+        "talk",
         "task",
-        "turns",
     )
 
     def __init__(self, task: Task, crew: Crew, seq: int, group: str, estimate_s: float, keys: Keys | None) -> None:
@@ -108,9 +127,14 @@ class Record:
         self.error: str | None = None
         self.changeset: Changeset | None = None  # while it is on the way to the line
         self.commit: str | None = None
-        self.turns: list[Answered | Told] | None = None  # the conversation so far, to go on from
+        self.talk: Talk | None = None  # the conversation so far, to go on from
         self.spent: Spent | None = None  # on models, all attempts
         self.cancelling = ""  # why, when a running attempt has been told to stop
+
+    @property
+    def turns(self) -> list[Answered | Told] | None:
+        """Of the conversation so far; None when there is none."""
+        return None if self.talk is None else self.talk.turns
 
     def __repr__(self) -> str:
         return f"<Record {self.task.id} {self.state} attempt {self.attempt}>"
