@@ -184,7 +184,17 @@ class Runtime:
     async def events(self, start: int = 1) -> AsyncIterator[handles.Notice]:
         """Everything from sequence number `start` on, then live, until the runtime closes."""
         seq = max(start, 1)
-        while notices := await self._call(self._open().batch, seq):
-            for notice in notices:
+        runtime, portal = self._open(), self._portal
+        assert portal is not None
+        while True:
+            try:
+                notices = await asyncio.wrap_future(portal.start_task_soon(runtime.batch, seq))
+            except RuntimeError:
+                if not runtime.closed:
+                    raise
+                notices = []  # it closed while the caller was busy with the last ones
+            for notice in notices or (runtime.notices(seq) if runtime.closed else ()):
                 yield notice
+            if not notices:
+                return
             seq = notices[-1].seq + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -133,9 +134,23 @@ class Runtime:
         """Live counts."""
         return self._open().call(self._runtime.statistics)
 
+    def notices(self, start: int = 1) -> list[handles.Notice]:
+        """All notices there are from sequence number `start` on, without waiting."""
+        return self._open().call(self._runtime.notices, start)
+
     def events(self, start: int = 1) -> Iterator[handles.Notice]:
         """Everything from sequence number `start` on, then live, until the runtime closes."""
         seq = max(start, 1)
-        while notices := self._open().call(self._runtime.batch, seq):
+        portal = self._open()
+        while True:
+            try:
+                notices = portal.call(self._runtime.batch, seq)
+            except (RuntimeError, CancelledError):
+                if not self._runtime.closed:
+                    raise
+                notices = []  # it closed while the caller was busy with the last ones
+            if not notices:
+                yield from self._runtime.notices(seq) if self._runtime.closed else ()
+                return
             yield from notices
             seq = notices[-1].seq + 1

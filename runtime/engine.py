@@ -138,7 +138,7 @@ class Runtime:
         self._arm_changed = trio.Event()
         self._news = trio.Event()
         self._rest = trio.Event()
-        self._closing = False
+        self._closing = self._shut = False
         self._stack = AsyncExitStack()
         self._line_jobs: list[cmd.Merge | cmd.Rollback] = []
         self._line_wake = trio.Event()
@@ -179,7 +179,14 @@ class Runtime:
     ) -> bool | None:
         if error is None:
             await self._until_rest()
-        return await self._stack.__aexit__(kind, error, trace)
+        try:
+            return await self._stack.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if not is_only(group, error):
+                raise
+            return (
+                False  # the caller's own exception goes on as it was raised: `except BadPlan`, `asyncio.timeout` see it
+            )
 
     @asynccontextmanager
     async def _own_nursery(self) -> AsyncIterator[trio.Nursery]:
@@ -197,6 +204,7 @@ class Runtime:
             self._news.set()
             with trio.CancelScope(shield=True):
                 await self._shut_down()
+            self._shut = True
 
     async def _shut_down(self) -> None:
         if self._attempts is not None:
@@ -354,6 +362,11 @@ class Runtime:
     def notices(self, start: int = 1) -> list[Notice]:
         """All notices there are from sequence number `start` on."""
         return notices(self.machine, start)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its block has been left; nothing more happens then."""
+        return self._shut
 
     def now(self) -> float:
         """Seconds since the run was opened."""
@@ -772,6 +785,13 @@ class _Answer:
         await self._given.wait()
         assert self._command is not None
         return self._command
+
+
+def is_only(group: BaseException, error: BaseException | None) -> bool:
+    """Whether a group that a nursery made has nothing in it but this exception."""
+    while group is not error and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
+        group = group.exceptions[0]
+    return group is error
 
 
 def _must_encode(value: Any) -> None:

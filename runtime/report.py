@@ -17,6 +17,7 @@ import attrs
 from .core.events import NOTHING, Spent
 from .core.machine import Machine
 from .core.record import CANCELLED, DONE, FAILED, FINAL, SKIPPED, Record
+from .pictures import Bar, lanes, meter, table, whole
 
 BoundBy = Literal["work", "path", "claims", "rate"]
 
@@ -141,6 +142,33 @@ class RunReport:
     def slowest_check(self) -> str | None:
         """The command of the check that took longest."""
         return max(self.checks, key=lambda check: check.seconds).command if self.checks else None
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """How a notebook shows it: a picture of its lanes with a table of its tasks, and the same in words."""
+        counts = ", ".join(f"{number} {state}" for state, number in self.counts.items()) or "no tasks"
+        figures = [counts, f"{self.makespan_s:.2f} s, at least {self.bound_s:.2f} s ({self.bound_by})"]
+        figures += [f"{self.utilization:.0%} busy", f"{self.steals} stolen"]
+        figures += [f"{self.spent.usd:.4f} USD"] if self.spent.tokens else []
+        figures += [f"{'green' if check.ok else 'RED'}: {check.command}" for check in self.checks]
+        name = f"Run {self.run}" if self.run != "run" else "Run"  # which is every run's name without a repository
+        tasks = self.tasks.values()
+        bars = [
+            Bar(task.instance, task.id, task.started_s, task.finished_s, task.state, task.stolen_from)
+            for task in tasks
+            if task.instance and task.started_s is not None and task.finished_s is not None
+        ]
+        rows = [(task.id, task.state, task.instance or "", str(task.attempts), task.error or "") for task in tasks]
+        shares = {"done": self.counts.get(DONE, 0), "failed": self.counts.get(FAILED, 0)}
+        shares["lost"] = len(rows) - sum(shares.values())
+        below = table(
+            rows, ("task", "state", "instance", "attempts", "error"), f"{len(rows)} tasks", unfolded=not self.ok
+        )
+        html = whole(name, self.state, figures, meter(shares, len(rows)), lanes(bars), below)
+        wrong = [f"  {row[1]} {row[0]}: {row[4]}" for row in rows if row[1] != DONE]
+        return {
+            "text/plain": "\n".join([f"{name} {self.state}: {'; '.join(figures)}", *wrong]),
+            "text/html": html,
+        }
 
 
 def failures_in(result: Any) -> dict[str, str]:

@@ -20,7 +20,7 @@ import trio
 
 from .core import commands as cmd
 from .core import events as ev
-from .engine import Runtime
+from .engine import Runtime, is_only
 from .errors import BadInput
 from .handles import Notice
 
@@ -118,11 +118,20 @@ async def traced(runtime: Runtime, tracer: Tracer) -> AsyncIterator[None]:
         while notices := await runtime.batch(seq):
             seq = take(notices)
 
+    error: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follow)
-            yield
+            try:
+                yield
+            except BaseException as raised:
+                error = raised
+                raise
             nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if error is None or not is_only(group, error):
+            raise
+        raise error from None
     finally:
         take(runtime.notices(seq))
         spans.end(time.time(), runtime.report().state)

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 LAYERS = (
     ("core", "errors", "failpoints"),
-    ("packs",),
+    ("packs", "pictures"),
     (
         "record_codec",
         "journal",
@@ -33,7 +33,7 @@ LAYERS = (
     ("actor", "attempts", "finish", "preparation", "handles", "wishes"),
     ("engine",),
     ("submission", "planfile"),
-    ("blocking", "aio", "config", "progress", "trace", "telemetry", "runs", "rewind", "doctor"),
+    ("blocking", "aio", "config", "progress", "trace", "telemetry", "notebook", "runs", "rewind", "doctor"),
     ("specialists",),
     ("agents", "crew", "refactor", "execution"),
     ("foretell", "transcript", "witness"),
