@@ -30,7 +30,7 @@ class Notice(msgspec.Struct, frozen=True):
 def notices(machine: Machine, start: int = 1) -> list[Notice]:
     """All notices of a machine's history, rebuilt or live, from sequence number `start` on."""
     found = []
-    for seq, (at_s, event, commands) in enumerate(machine.history[start - 1 :], start):
+    for seq, (at_s, event, commands) in enumerate(machine.history.since(start), start):
         found.append(Notice(seq, at_s, event))
         found.extend(Notice(seq, at_s, command) for command in commands)
     return found

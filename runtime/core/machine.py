@@ -14,7 +14,7 @@ The life of a task (the full table is `record.TRANSITIONS`):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from . import invariants
@@ -48,6 +48,7 @@ from .events import (
     Tick,
     Told,
 )
+from .history import History
 from .ownership import Registry
 from .record import Record
 from .retry import RETRIED, delay_s
@@ -82,7 +83,8 @@ class Machine:
         self.registry = Registry()
         self.dispatch = Dispatch(max_instances=20)
         self.opened = Opened()
-        self.history: list[tuple[float, Event, list[Command]]] = []  # every event, with the commands that it caused
+        self.history = History()
+        self._heard: Event  # what the history keeps of the event at hand
         self.now = 0.0
         self.merging = 0
         self.rolling = 0
@@ -132,10 +134,11 @@ class Machine:
         out: list[Command] = []
         self._out = self.dispatch.out = out
         self.now = self.dispatch.now = now
-        self.history.append((now, event, out))
+        self._heard = event
         self._steps[type(event)](event)
         if self.held and not self.draining:
             self._pause_when_stuck()
+        self.history.add(now, self._heard, out)
         return out
 
     def deadline(self) -> float | None:
@@ -161,7 +164,7 @@ class Machine:
     def story(self, task: str) -> list[tuple[float, Event | Command]]:
         """Everything that happened to one task, in order: (seconds, event or command)."""
         told = []
-        for at, item in self._told():
+        for at, item in self.history.items():
             named = getattr(item, "task", None)
             if named == task or (named == "" and isinstance(item, CancelRequested)):
                 told.append((at, item))
@@ -170,12 +173,6 @@ class Machine:
             elif isinstance(item, Rollback | RolledBack) and task in item.tasks:
                 told.append((at, item))
         return told
-
-    def _told(self) -> Iterator[tuple[float, Event | Command]]:
-        for at, event, commands in self.history:
-            yield at, event
-            for command in commands:
-                yield at, command
 
     @property
     def timed(self) -> bool:
@@ -418,7 +415,7 @@ class Machine:
         self._note_turn(event, Told(event.task, event.attempt, event.turn))
 
     def _note_turn(self, event: Answered | Told, slim: Event) -> None:
-        self.history[-1] = (*self.history[-1][:1], slim, self.history[-1][2])
+        self._heard = slim
         record = self._current(event.task, event.attempt, st.RUNNING)
         if record is not None:
             if record.talk is None or (event.turn == 1 and isinstance(event, Answered)):
