@@ -51,7 +51,7 @@ from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
 from .errors import BadInput, Bug, ClaimViolation, GiveUp
 from .finish import Finish
-from .handles import Events, Notice, Ticket, notices
+from .handles import Answer, Events, Notice, Ticket, notices
 from .journal import Journal
 from .landing import Landing, land
 from .record_codec import decode, encode
@@ -126,7 +126,7 @@ class Runtime:
         self._estimator = Estimator()
         self._actors: dict[str, Actor] = {}
         self._groups: dict[str, trio.Event] = {}  # {group: set when it has concluded}
-        self._asked: dict[tuple[str, int, str], _Answer] = {}
+        self._asked: dict[tuple[str, int, str], Answer] = {}
         self._inbox: list[Event] = []
         self._posting = False
         self._recording = False
@@ -723,7 +723,7 @@ class Runtime:
 
     async def _ask(self, start: cmd.Start, path: str) -> None:
         """Ask for one more path and wait for the answer. Raises ClaimViolation with the holders when refused."""
-        answer = self._asked[(start.task, start.attempt, path)] = _Answer()
+        answer = self._asked[(start.task, start.attempt, path)] = Answer()
         self._post(Asked(start.task, start.attempt, path))
         command = await answer.wait()
         if isinstance(command, cmd.Refuse):
@@ -766,25 +766,6 @@ class Runtime:
         assert self._attempts is not None
         answer = await self._attempts.roll_back(job.tasks, job.cause)
         self._post(RolledBack(job.tasks, answer.commit, answer.error))
-
-
-class _Answer:
-    """A question to the machine, waited for by the attempt that asked."""
-
-    __slots__ = ("_command", "_given")
-
-    def __init__(self) -> None:
-        self._given = trio.Event()
-        self._command: cmd.Grant | cmd.Refuse | None = None
-
-    def give(self, command: cmd.Grant | cmd.Refuse) -> None:
-        self._command = command
-        self._given.set()
-
-    async def wait(self) -> cmd.Grant | cmd.Refuse:
-        await self._given.wait()
-        assert self._command is not None
-        return self._command
 
 
 def is_only(group: BaseException, error: BaseException | None) -> bool:

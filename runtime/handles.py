@@ -1,4 +1,4 @@
-"""What callers of a runtime hold: a ticket to wait for a task, an iterator over what happens, and the notices it gives.
+"""What callers of a runtime hold: a ticket to wait for a task, an answer from the machine, an iterator over what happens, its notices.
 
 Knows the runtime only as functions to call.
 """
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import trio
 
 from .core import commands as cmd
 from .core.events import CancelRequested, Event
@@ -74,3 +75,24 @@ class Events:
                 raise StopAsyncIteration
             self._next = self._buffer[-1].seq + 1
         return self._buffer.popleft()
+
+
+class Answer:
+    """A question to the machine, waited for by the attempt that asked."""
+
+    __slots__ = ("_command", "_given")
+
+    def __init__(self) -> None:
+        self._given = trio.Event()
+        self._command: cmd.Grant | cmd.Refuse | None = None
+
+    def give(self, command: cmd.Grant | cmd.Refuse) -> None:
+        """The machine has said."""
+        self._command = command
+        self._given.set()
+
+    async def wait(self) -> cmd.Grant | cmd.Refuse:
+        """Until it has."""
+        await self._given.wait()
+        assert self._command is not None
+        return self._command
