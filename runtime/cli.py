@@ -32,7 +32,7 @@ from . import refactor as refactors
 from . import runs as past_runs
 from .core.record import DONE, FINAL
 from .core.task import FIXPOINT, Codemod, Plan, Rewrite, Task
-from .errors import BadInput, BadPlan, Bug, JourneymanError
+from .errors import BadInput, BadPlan, Bug, JourneymanError, of_the_system
 from .execution import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -706,6 +706,9 @@ def _fail_with(error: BaseException, as_json: bool) -> None:
     if isinstance(error, BrokenPipeError):
         sys.stderr.close()
         sys.exit(EXIT_OK)
+    told = of_the_system(error) if isinstance(error, OSError) else None
+    if told is not None:
+        _fail(str(told), told.exit_code, as_json, [str(told)])
     words = f"this is a bug of Journeyman's, not yours: {type(error).__name__}: {error}"
     story = "".join(traceback.format_exception(error)) if os.environ.get("JOURNEYMAN_DEBUG") else ""
     _fail(f"{words}\n{story}".rstrip(), EXIT_BUG, as_json, [words])

@@ -6,8 +6,10 @@ Knows no other module of the runtime. `exit_code` is what the command line retur
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from decimal import Decimal
+from typing import Final
 
 __all__ = [
     "BadInput",
@@ -33,11 +35,25 @@ __all__ = [
     "ServiceRefused",
     "ServiceUnavailable",
     "Stalled",
+    "SystemRefused",
     "TaskFailed",
     "TooManyTurns",
     "Transient",
     "Truncated",
 ]
+
+
+_NOT_ALLOWED: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_SHORT_OF: Final = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "let files be larger (ulimit -f)",
+    errno.EIO: "see to the disk",
+    errno.EMFILE: "let a process open more files (ulimit -n)",
+    errno.ENFILE: "close some programs",
+    errno.ENOMEM: "close some programs",
+    errno.EAGAIN: "let there be more processes (ulimit -u)",
+}
 
 
 class JourneymanError(Exception):
@@ -68,6 +84,21 @@ class RepositoryRefused(JourneymanError):
     """The repository's state refuses it: dirty where it must be clean, moved, in the middle of a rebase, ..."""
 
     exit_code = 6
+
+
+class SystemRefused(JourneymanError):
+    """The system did: the disk is full or failed, too many files are open. What was done so far is kept, and can be gone on with."""
+
+    exit_code = 130
+
+
+def of_the_system(error: OSError) -> JourneymanError | None:
+    """What an error of the operating system's is, told to a person; None when we should have seen it coming."""
+    place = f"{error.filename}: " if error.filename else ""
+    if error.errno in _NOT_ALLOWED:
+        return RepositoryRefused(f"{place}{error.strerror}; it, and the folder it is in, have to be yours to change")
+    what = _SHORT_OF.get(error.errno or 0)
+    return None if what is None else SystemRefused(f"{place}{error.strerror}: {what}, then give the command again")
 
 
 class RunHeld(RepositoryRefused):
@@ -236,7 +267,7 @@ class JournalDamaged(JourneymanError):
 
 
 class JournalFailed(JourneymanError):
-    """The journal cannot be written: the disk is full, or failed. The run stops where it is and can be resumed."""
+    """The journal cannot be opened or written: the disk is full, or failed. The run stops where it is and can be resumed."""
 
     exit_code = 130
 

@@ -14,10 +14,13 @@ gathered as one row a run with a checksum and commits: many records to one flush
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,12 +31,23 @@ from zlib import crc32
 import attrs
 import trio
 
-from .errors import JournalDamaged, JournalFailed, JournalForeign, RunHeld
+from .errors import JournalDamaged, JournalFailed, JournalForeign, RepositoryRefused, RunHeld
 from .failpoints import hit
 
 APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
 VERSION: Final = 1
-_NO_DAMAGE: Final = ("FULL", "IOERR", "CANTOPEN", "READONLY", "PERM", "BUSY", "LOCKED", "NOMEM")  # SQLite's words
+_CANNOT_BE_WRITTEN: Final = "see that the file and its folder may be written, and enough files opened (ulimit -n)"
+_NO_DAMAGE: Final = {  # {SQLite's word: what to do about it}
+    "FULL": "make room",
+    "IOERR": "see to the disk",
+    "CANTOPEN": _CANNOT_BE_WRITTEN,
+    "READONLY": _CANNOT_BE_WRITTEN,
+    "PERM": _CANNOT_BE_WRITTEN,
+    "BUSY": "another program has it locked",
+    "LOCKED": "another program has it locked",
+    "NOMEM": "there is too little memory",
+}
+_NO_WRITING: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 LINGER_S: Final = 0.01  # how long records may gather when nobody waits for them
 
 _SCHEMA: Final = """
@@ -91,8 +105,14 @@ class Lock:
         self._fd: int | None = None
 
     def acquire(self, run: str = "") -> None:
-        """Raises RunHeld with the holder's pid when another live process has it."""
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Raises RunHeld with the holder's pid when another live process has it, RepositoryRefused where nothing may be written."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in _NO_WRITING:
+                raise
+            raise RepositoryRefused(f"the journal cannot be written ({self.path}: {error.strerror})") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -140,7 +160,7 @@ class Lock:
     def held(self) -> bool:
         """Whether a live process holds it."""
         try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            fd = _open_to_look(self.path)
         except FileNotFoundError:
             return False
         try:
@@ -157,12 +177,26 @@ class Lock:
             self._fd = None
 
 
+def _open_to_look(path: Path) -> int:
+    """A file whose lock is asked for: for writing, as some file systems want it, else for reading. Raises OSError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _NO_WRITING:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
 def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int, int, int]:
     """(connection, application id, version, how many tables)."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=30
     )
     try:
+        if mode != "ro":
+            # What SQLite may not open for writing, or cannot for want of descriptors, it opens for reading, and says so late.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         return connection, kind, version, connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -171,53 +205,83 @@ def _opened(path: Path, mode: str) -> tuple[sqlite3.Connection, int, int, int]:
         raise
 
 
+def _copied(path: Path) -> tuple[sqlite3.Connection, int, int, int]:
+    """What `_opened` gives, of a journal whose folder cannot be written: SQLite would need to. Nobody else can write there either, or
+    it is somebody else's, and then one moment of it is what we get; a copy that does not check is told of as damage is."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        connection, kind, version, tables = _opened(copy, "rw")
+        with contextlib.closing(connection):
+            whole = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            connection.backup(whole)
+    return whole, kind, version, tables
+
+
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """What SQLite cannot do, by whose fault it is: the disk's (JournalFailed), or what is in the file (JournalDamaged)."""
+    """What SQLite cannot do, by whose fault it is: the system's (JournalFailed), or what is in the file (JournalDamaged)."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        words = getattr(error, "sqlite_errorname", "").split("_")
-        if any(word in _NO_DAMAGE for word in words) or "readonly" in str(error):
-            raise JournalFailed(f"{path}: {error}") from error
+        told = next((_NO_DAMAGE[word] for word in error.sqlite_errorname.split("_") if word in _NO_DAMAGE), "")
+        if told:
+            raise JournalFailed(f"{path}: {error}; {told}") from error
         raise JournalDamaged(
             f"{path}: {error}. It is left as it is; `journeyman doctor` says what can be read"
         ) from error
 
 
+def _look_in(path: Path) -> tuple[sqlite3.Connection, int, int, int]:
+    """A connection that only reads, beside whoever writes."""
+    try:
+        return _opened(path, "ro")
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorname.startswith("SQLITE_READONLY"):
+            # The last writer was killed while it made the file: even a reader has to roll that back first.
+            with contextlib.suppress(sqlite3.OperationalError):
+                opened = _opened(path, "rw")
+                opened[0].execute("PRAGMA query_only=1")
+                return opened
+        if os.access(path.parent, os.W_OK):
+            raise
+        return _copied(path)
+
+
 def _connect(path: Path, *, writes: bool) -> sqlite3.Connection:
     with _named(path):
+        connection, kind, version, tables = _opened(path, "rwc") if writes else _look_in(path)
         try:
-            connection, kind, version, tables = _opened(path, "rwc" if writes else "ro")
-        except sqlite3.OperationalError as error:
-            if writes or not error.sqlite_errorname.startswith("SQLITE_READONLY"):
-                raise
-            # The last writer was killed at a moment after which even a reader has to put the log's index in order.
-            connection, kind, version, tables = _opened(path, "rw")
-            connection.execute("PRAGMA query_only=1")
-        if not kind and not tables:
-            if not writes:  # whoever made the file died before anything was in it
-                connection.close()
+            if kind or tables:
+                _refuse_foreign(path, kind, version)
+            elif writes:
+                connection.execute("PRAGMA journal_mode=WAL")
+                hit("journal.make.before")
+                connection.executescript(
+                    f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
+                )
+                hit("journal.make.after")
+            else:  # whoever made the file died before anything was in it
                 raise FileNotFoundError(path)
-            connection.execute("PRAGMA journal_mode=WAL")
-            hit("journal.make.before")
-            connection.executescript(
-                f"BEGIN; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={VERSION}; {_SCHEMA} COMMIT;"
-            )
-            hit("journal.make.after")
-        elif kind != APPLICATION_ID:
+            if writes:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
             connection.close()
-            raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
-        elif version > VERSION:
-            connection.close()
-            raise JournalForeign(
-                f"{path} was written by a newer Journeyman (journal version {version}, this one reads up to {VERSION}); "
-                "upgrade, or use the version that wrote it"
-            )
-        if writes:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+            raise
     return connection
+
+
+def _refuse_foreign(path: Path, kind: int, version: int) -> None:
+    if kind != APPLICATION_ID:
+        raise JournalForeign(f"{path} is an SQLite file, but not a journal of Journeyman's")
+    if version > VERSION:
+        raise JournalForeign(
+            f"{path} was written by a newer Journeyman (journal version {version}, this one reads up to {VERSION}); "
+            "upgrade, or use the version that wrote it"
+        )
 
 
 class Reader:
@@ -304,7 +368,6 @@ class Writer(Reader):
 
     def __init__(self, path: Path, *, daemon: bool = False) -> None:
         """Take the lock and open the file, made if need be. Raises RunHeld, JournalDamaged, JournalForeign, OSError."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = Lock(path.with_suffix(".lock"), daemon=daemon)
         self.lock.acquire()
         try:

@@ -335,8 +335,8 @@ fsize = _limited(
 
 
 def injected(bench: Bench) -> Tally:
-    """ENOSPC and EIO at the Nth write or flush of the journal and of packs, by strace."""
-    tally = Tally("ENOSPC, EIO", "at the Nth write or fsync of the journal, a pack or a ref (strace)")
+    """ENOSPC, EIO and EMFILE at the Nth write, flush or opening of the journal and of packs, by strace."""
+    tally = Tally("ENOSPC, EIO, EMFILE", "at the Nth open, write or fsync of the journal, a pack or a ref (strace)")
     if shutil.which("strace") is None:
         tally.note = "not done: there is no strace here"
         return tally
@@ -345,12 +345,12 @@ def injected(bench: Bench) -> Tally:
         tally.note = "not done: tracing is not allowed here"
         return tally
 
-    def job(call: str, error: str, number: int, where: str) -> Callable[[int], int]:
+    def job(call: str, error: str, when: str, where: str) -> Callable[[int], int]:
         def act(lane: int) -> int:
             stage = bench.scene(PLAIN, lane).stage()
             paths = ["-P", str(stage.repo / ".git" / where)] if where else []
             words = ["strace", "-f", "-qq", "-o", os.devnull, *paths, "-e", f"trace={call}"]
-            words += ["-e", f"inject={call}:error={error}:when={number}+"]
+            words += ["-e", f"inject={call}:error={error}:when={when}"]
             plan = str(stage.scene.folder / "plan.toml")
             done = subprocess.run(
                 [*words, sys.executable, "-m", "runtime", "run", plan, "--json"],
@@ -361,17 +361,19 @@ def injected(bench: Bench) -> Tally:
             code = again.wait(60)
             if code == 3:
                 code = stage.command("retry", stage.run_name()).code
-            assert code == 0, f"{call} {error} {number} {where}: exit {code}: {again.said}{again.out.read_text()}"
+            assert code == 0, f"{call} {error} {when} {where}: exit {code}: {again.said}{again.out.read_text()}"
             _finished(stage)
             return 0
 
         return act
 
-    wal = "journeyman/journal.db-wal"
-    cases = [("pwrite64", "ENOSPC", n, wal) for n in (1, 2, 3, 5, 8, 13)]
-    cases += [("fdatasync", "EIO", n, wal) for n in (1, 2, 3, 5)]
-    cases += [("fsync", "EIO", n, "") for n in (1, 2, 3, 5, 8)]
-    cases += [("fsync", "ENOSPC", n, "") for n in (1, 4)]
+    file, wal = "journeyman/journal.db", "journeyman/journal.db-wal"
+    cases = [("pwrite64", "ENOSPC", f"{n}+", wal) for n in (1, 2, 3, 5, 8, 13)]
+    cases += [("fdatasync", "EIO", f"{n}+", wal) for n in (1, 2, 3, 5)]
+    cases += [("fsync", "EIO", f"{n}+", "") for n in (1, 2, 3, 5, 8)]
+    cases += [("fsync", "ENOSPC", f"{n}+", "") for n in (1, 4)]
+    # Only once: SQLite then opens for reading what it was to write.
+    cases += [("openat", "EMFILE", str(n), where) for n in (1, 2, 3) for where in (file, wal, f"{file}-shm")]
     bench.side_by_side(tally, [job(*case) for case in (bench.rng.sample(cases, 1) if bench.short else cases)])
     return tally
 
@@ -461,9 +463,26 @@ def read_only(bench: Bench) -> Tally:
                 assert (code == 0) == (mode == "rw"), f"{mode}: exit {code}: {started.said}"
                 if mode == "rw":
                     stage.judge()
+                    _look_while_read_only(stage, place)
             except Exception as error:
                 tally.lost.append(f"{type(error).__name__}: {error}"[:2000])
     return tally
+
+
+def _look_while_read_only(stage: Stage, place: Path) -> None:
+    """Where nothing can be written everything can still be looked at, also behind a journal whose writer was killed; what would
+    change something is refused."""
+    for last in ("closed", "killed"):
+        if last == "killed":
+            stage.command("checkpoint", "r1", "--name", "here")
+            stage.command("undo", "r1", JOURNEYMAN_FAILPOINT="journal.flush.after")
+            assert (stage.repo / ".git/journeyman/journal.db-wal").stat().st_size, "nothing was left behind to read"
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        codes = {
+            verb: stage.command(*verb.split()).code for verb in ("runs", "show r1", "diff r1", "doctor", "undo r1")
+        }
+        subprocess.run(["mount", "-o", "remount,rw", str(place)], check=True)
+        assert list(codes.values()) == [0, 0, 0, 0, 6], f"{last}: {codes}"
 
 
 def clock(bench: Bench) -> Tally:

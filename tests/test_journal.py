@@ -227,6 +227,31 @@ async def test_records_after_a_failed_write_are_refused(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_what_cannot_be_opened_is_not_damaged(tmp_path: Path) -> None:
+    """With too few descriptors left the system is named, with what to do, and never the file; with one more than it takes, all is well."""
+    code = (
+        "import errno, os, resource, sys, trio\nfrom pathlib import Path\nfrom runtime.errors import JournalFailed\n"
+        "from runtime.journal import Journal\n"
+        "async def main():\n"
+        "    for more in range(1, 9):\n"
+        "        free = os.dup(0); os.close(free)\n"
+        "        resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+        "        try:\n            journal = Journal(Path(sys.argv[1])); journal.begin(); journal.close(); print('fine')\n"
+        "        except JournalFailed as error: print('failed', error)\n"
+        "        except OSError as error: assert error.errno == errno.EMFILE; print('lock')\n"
+        "trio.run(main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "j.db")], capture_output=True, text=True, check=False
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 8, done.stderr
+    assert said[-1] == "fine"
+    failed = [line for line in said if line.startswith("failed")]
+    assert failed
+    assert all("ulimit -n" in line for line in failed)
+
+
 def test_a_lock_whose_holder_is_gone_is_free_whatever_it_says(tmp_path: Path) -> None:
     """The file names a process that lives, but that process does not hold it: its number was given to somebody else."""
     lock = Lock(tmp_path / "j.lock")
