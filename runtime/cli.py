@@ -51,7 +51,8 @@ from .report import RunReport, failed_files
 from .terminal import Place, common, configured, edited, load, put, run_argument, say, say_landed, specialist_names
 from .witness import killed_by_its_work
 
-_FILES_TOLD = 25  # of the failed ones, and of the skipped ones
+_FILES_TOLD = 25  # lines of the failed ones, and of the skipped ones
+_ALIKE = 3  # files with one reason in common that have a line each
 _EXEC_MARK = "--exec-argv"  # what `--exec ... ;` becomes before click sees it: click has no option of any length
 
 
@@ -68,7 +69,10 @@ def running(function: Callable[..., Any]) -> Callable[..., Any]:
                 "--instances", type=click.IntRange(1, 1000), metavar="N", help="Instances a specialist, at most."
             ),
             click.option(
-                "--jobs", type=click.IntRange(1, 256), metavar="N", help="Worker processes (default: one a core)."
+                "--jobs",
+                type=click.IntRange(1, 256),
+                metavar="N",
+                help="Worker processes or batches at once (default: one a core).",
             ),
             click.option("--sequential", is_flag=True, help="One task at a time; the result is the same."),
             click.option("--land", is_flag=True, help="Bring the result onto the branch when everything is green."),
@@ -247,12 +251,22 @@ def _finish(
 
 
 def _tell_some(states: Mapping[str, FileOutcome], flags: Mapping[str, Any]) -> None:
-    for path, one in list(states.items())[:_FILES_TOLD]:
-        say(f"  {one.state} {path if path.isprintable() else ascii(path)}: {because(path, one.why)}")
-    rest = list(states.values())[_FILES_TOLD:]
-    if rest:
+    """A line a file, but one for all that have a reason in common."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for path, one in states.items():
+        alike.setdefault((one.state, because(path, one.why)), []).append(path if path.isprintable() else ascii(path))
+    lines = []
+    for (state, why), paths in alike.items():
+        if len(paths) > _ALIKE:
+            lines.append((f"{state} {len(paths)} files ({', '.join(paths[:_ALIKE])}, ...): {why}", len(paths)))
+        else:
+            lines += [(f"{state} {path}: {why}", 1) for path in paths]
+    for line, _ in lines[:_FILES_TOLD]:
+        say(f"  {line}")
+    left = sum(files for _, files in lines[_FILES_TOLD:])
+    if left:
         where = f"see {flags['report_file']}" if flags["report_file"] else "--report FILE has all"
-        say(f"  and {len(rest)} more {rest[0].state}; {where}")
+        say(f"  and {left} more {next(iter(states.values())).state}; {where}")
 
 
 def summary(repository: Repository, report: RunReport, outcome: Outcome, *, tasks: bool = True) -> None:

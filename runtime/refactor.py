@@ -20,6 +20,7 @@ from specialists.ways import prefilter
 
 from . import claims
 from .core.changes import MODE_LINK, MODE_SUBMODULE
+from .core.record import FINAL
 from .core.task import Codemod, Plan, Rewrite, Specialist, Task
 from .errors import BadInput, RepositoryRefused
 from .git import Repository
@@ -256,7 +257,8 @@ def of_tasks(
                 outcome = told.get(path, FileOutcome("unchanged"))
             else:
                 state: State = "failed" if ended.state == "failed" else "skipped"
-                outcome = FileOutcome(state, ended.error or ended.state)
+                waits = report.state == "paused" and ended.now not in FINAL
+                outcome = FileOutcome(state, "the run is paused" if waits else ended.error or ended.state)
             if outcome.state == "changed" and ended.state != "done":
                 outcome = FileOutcome("failed", ended.error or ended.state)
             if path not in found or _WEIGHT[outcome.state] > _WEIGHT[found[path].state]:
