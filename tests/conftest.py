@@ -60,14 +60,15 @@ def land(line: Line, subject: str, **how: Any) -> tuple[str, ...]:
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads the developer's git configuration or writes into the real cache folder."""
+    """No test reads the developer's git configuration, writes into the real cache folder, or spends with the developer's key."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "gitconfig").write_text("[user]\n\tname = Ada\n\temail = ada@example.org\n[init]\n\tdefaultBranch = main\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(home / "gitconfig"))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-    for name in [name for name in os.environ if name.startswith("GIT_") and not name.startswith("GIT_CONFIG")]:
+    theirs = [name for name in os.environ if name.startswith("GIT_") and not name.startswith("GIT_CONFIG")]
+    for name in (*theirs, *(name for name in os.environ if name.startswith("ANTHROPIC_"))):
         monkeypatch.delenv(name)
 
 
