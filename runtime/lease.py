@@ -197,11 +197,12 @@ class Lease:
         self._seen = {path_bytes(path): None for path in files}
         self._modules = {path_bytes(path) for path, entry in files.items() if entry[0] == MODE_SUBMODULE}
         self._remove_strangers()  # first: git would go by a `.gitattributes` that is not of this commit
+        everything = ("-c", "checkout.workers=0", "read-tree", "--reset", "-u", commit)  # as many as cores
         try:
-            self._git("read-tree", "--reset", "-u", commit)
+            self._git(*everything)
         except GitFailed:  # an index cut short by a crash; all that it says is read again below
             (self._admin / "index").unlink(missing_ok=True)
-            self._git("read-tree", "--reset", "-u", commit)
+            self._git(*everything)
         self._at_commit(commit)
         self._record(self._seen)
 

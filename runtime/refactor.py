@@ -141,10 +141,9 @@ def batch(
     groups: dict[str, list[str]] = {}
     for path in work:
         groups.setdefault(specialist or by_path(path, specialists), []).append(path)
-    crew = {one.name: one.instances for one in specialists}
     tasks: list[Task] = []
     for name, mine in groups.items():
-        share = size or _share(how, len(mine), crew.get(name, 1))
+        share = size or _share(how, len(mine))
         for at in range(0, len(mine), share):
             chunk = mine[at : at + share]
             tasks.append(
@@ -211,10 +210,10 @@ def _without_task(
     return prefilter(path, repository.read_blob(entry[1]), wanted, cap)
 
 
-def _share(how: How, files: int, instances: int) -> int:
-    """How many files a task has. With `{files}` it is batches that go at once: no more tasks than instances to do them."""
+def _share(how: How, files: int) -> int:
+    """How many files a task has. With `{files}` a task's batches use all cores by themselves: as few tasks as may be, of one size."""
     if how.exec is not None and "{files}" in how.exec:
-        return max(1, min(_AUTO_BATCH_FILES, -(-files // instances)))
+        return max(1, -(-files // -(-files // _AUTO_BATCH_FILES)))
     if how.exec is not None and not any("{file}" in word for word in how.exec):
         return max(1, files)
     return 1
