@@ -2,7 +2,7 @@
 
 Each fault is done to real processes in real repositories and ends with the judgement of `nothing_lost` (or of `sessions`, where a landing
 is part of it); only the class `simulation` is done to the machine alone, in virtual time. `--short` does a little of each; `--only CLASS`
-one of them; `--seed N` other random moments. Exit code 1 when anything is lost.
+one of them; `--seed N` other random moments; `--only simulation --seeds 20000` is the long run. Exit code 1 when anything is lost.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Bench:
     folder: Path
     rng: random.Random
     short: bool
+    seeds: int = 600  # of the simulation
     zygotes: list[Zygote] = attrs.field(factory=list)
     _scenes: dict[tuple[Shape, int], Scene] = attrs.field(factory=dict)
     _count: Iterator[int] = attrs.field(factory=itertools.count)
@@ -110,7 +111,7 @@ SMALL: Final = Shape(tasks=3, sleep_s=0)
 def _seeds(numbers: Sequence[int]) -> tuple[int, list[str]]:
     crashes, lost = 0, []
     for seed in numbers:
-        world = World(seed, Faults(crash=0.1) if seed % 2 else Faults())
+        world = World(seed, Faults.of(seed))
         try:
             world.play()
         except AssertionError as error:
@@ -123,7 +124,7 @@ def simulation(bench: Bench) -> Tally:
     """Random plans, failures, deaths and crashes in virtual time; every invariant after every step."""
     tally = Tally("simulation", "seeds in virtual time, every invariant after every step; no process dies")
     first = bench.rng.randrange(10**9)
-    seeds = list(range(first, first + bench.many(600, 40)))
+    seeds = list(range(first, first + bench.many(bench.seeds, 40)))
     with concurrent.futures.ProcessPoolExecutor(2) as pool:
         for crashes, lost in pool.map(_seeds, [seeds[at : at + 20] for at in range(0, len(seeds), 20)]):
             tally.crashes += crashes
@@ -624,6 +625,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="a little of each")
     parser.add_argument("--only", action="append", choices=sorted(CLASSES), help="this class (repeatable)")
     parser.add_argument("--seed", type=int, default=None, help="of the random moments (default: another each time)")
+    parser.add_argument("--seeds", type=int, default=600, help="how many the simulation plays (default: 600)")
     parser.add_argument("--keep", action="store_true", help="keep the repositories of what was lost")
     flags = parser.parse_args()
     seed = flags.seed if flags.seed is not None else random.randrange(10**6)
@@ -631,7 +633,7 @@ def main() -> int:
     began = time.monotonic()
     tallies = []
     with contextlib.ExitStack() as stack:
-        bench = Bench(folder, random.Random(seed), flags.short)
+        bench = Bench(folder, random.Random(seed), flags.short, flags.seeds)
         bench.zygotes = [stack.enter_context(Zygote()) for _ in range(2)]
         for name in flags.only or CLASSES:
             start = time.monotonic()

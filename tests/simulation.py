@@ -1,7 +1,9 @@
 """A seeded world around the machine: instances, a line, a journal that may lose its tail, and everything that goes wrong.
 
 No clock and no threads: a heap of things to come. Each run is decided by its seed alone, so a failure is reproduced by it. The
-world keeps its own accounts (what it acknowledged, which commits are on its line) and never asks the machine for them.
+world keeps its own accounts (what it acknowledged, which commits are on its line, which answers were bought and what they cost) and
+never asks the machine for them. A task that talks buys an answer a turn from a model that may be out of quota or be cut off; an
+answer is durable before it is used, and who goes on with the task must know each of them.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ import attrs
 from runtime.core.changes import Change, Changeset
 from runtime.core.commands import Abort, Command, Grant, Merge, Refuse, Rollback, Start
 from runtime.core.events import (
+    NOTHING,
+    Answered,
     Asked,
     CancelRequested,
+    Charged,
     CrewSpec,
     DrainRequested,
     Event,
@@ -30,12 +35,14 @@ from runtime.core.events import (
     Resumed,
     Retried,
     RolledBack,
+    Spent,
     Submitted,
     Tick,
+    Told,
 )
 from runtime.core.machine import Machine
 from runtime.core.plan import conflicts
-from runtime.core.record import DONE, FINAL
+from runtime.core.record import DONE, FINAL, RUNNING
 from runtime.core.task import Task
 from runtime.record_codec import decode, encode
 
@@ -55,6 +62,20 @@ class Faults:
     cancel: float = 0.01
     drain: float = 0.005
     crash: float = 0.01
+    talk: float = 0.0  # of a task: it is a conversation
+
+    @classmethod
+    def of(cls, seed: int) -> Faults:
+        """Those that the gate plays a seed with: every other one crashes often."""
+        return cls(crash=0.1, talk=0.4) if seed % 2 else cls(talk=0.4)
+
+
+@attrs.frozen
+class Speak:
+    """The next turn of an attempt's conversation is due."""
+
+    task: str
+    attempt: int
 
 
 @attrs.define
@@ -74,11 +95,21 @@ class World:
     acknowledged: set[str] = attrs.field(init=False, factory=set)
     crashes: int = 0
     steps: int = 0
+    said: dict[str, list[tuple[int, Answered | Told | None]]] = attrs.field(init=False, factory=dict)
+    """{task: its turns, each with its number in the journal; None = from here it is another conversation}"""
+    spent: list[tuple[int, str, Spent]] = attrs.field(init=False, factory=list)  # (number in the journal, task, what)
+    answers: int = 0
+    _talkers: set[str] = attrs.field(init=False)
+    _talk: random.Random = attrs.field(
+        init=False
+    )  # of its own: a world in which nobody talks is what it was before there were any
     _heap: list[tuple[float, int, Any]] = attrs.field(init=False, factory=list)
     _count: int = 0
 
     def __attrs_post_init__(self) -> None:
         self.rng = random.Random(self.seed)
+        self._talk = random.Random(f"talk {self.seed}")
+        self._talkers = {f"t{number}" for number in range(self.size) if self._talk.random() < self.faults.talk}
 
     # --- the plan ----------------------------------------------------------------------------------------------
 
@@ -165,8 +196,82 @@ class World:
             self._at(length, InstanceDied(start.instance, "shot"))
         elif dice < faults.die + faults.ask:
             self._at(length, Asked(start.task, start.attempt, rng.choice(NAMES)))
+        elif start.task in self._talkers:
+            self._at(length / 4, Speak(start.task, start.attempt))
+            known = self.machine.records[start.task].turns or []
+            own = self._said(start.task)
+            assert known == own, f"{start.task} goes on from {len(known)} turns of {len(own)}"
         else:
             self._at(length, self._ending(start.task, start.attempt))
+
+    # --- the model ---------------------------------------------------------------------------------------------
+
+    def _speak(self, due: Speak) -> None:
+        """One turn. The actor lives as long as its attempt does: a call that was in flight then is repeated, no other."""
+        record = self.machine.records[due.task]
+        if record.state != RUNNING or record.attempt != due.attempt:
+            return
+        rng, said = self._talk, self._said(due.task)
+        last = said[-1] if said else None
+        dice = rng.random()
+        if isinstance(last, Answered):
+            self._say(Told(due.task, due.attempt, last.turn, [{"type": "text", "text": "go on"}]))
+        elif dice < 0.05:
+            self._post(Failed(due.task, due.attempt, "quota", "paused", hold=rng.random() < 0.5))
+            return
+        elif dice < 0.1:
+            self._anew(due.task)
+            self._post(Failed(due.task, due.attempt, "led nowhere", fresh=True))
+            return
+        elif dice < 0.15:
+            spent = Spent(input=7, usd=0.25)
+            self.spent.append((len(self.journal), due.task, spent))
+            self._post(Charged(due.task, due.attempt, spent, "cut off"))
+        else:
+            self._say(
+                Answered(
+                    due.task,
+                    due.attempt,
+                    last.turn + 1 if last else 1,
+                    [{"type": "text", "text": f"{rng.random()}"}],
+                    spent=Spent(output=1, usd=0.5),
+                )
+            )
+            if rng.random() < self.faults.crash:
+                self._crash()
+                return
+            if rng.random() < 0.3:
+                self._at(rng.random(), self._ending(due.task, due.attempt))
+                return
+        self._at(rng.random(), due)
+
+    def _said(self, task: str) -> list[Answered | Told]:
+        """The conversation that a task has to go on with."""
+        turns: list[Answered | Told] = []
+        for _, turn in self.said.get(task, ()):
+            turns = [] if turn is None else [*turns, turn]
+        return turns
+
+    def _anew(self, task: str) -> None:
+        """With the next record the task's conversation is over."""
+        self.said.setdefault(task, []).append((len(self.journal), None))
+
+    def _say(self, turn: Answered | Told) -> None:
+        self.said.setdefault(turn.task, []).append((len(self.journal), turn))
+        if isinstance(turn, Answered):
+            self.answers += 1
+            self.spent.append((len(self.journal), turn.task, turn.spent))
+        self._post(turn)
+        if isinstance(turn, Answered):
+            self.durable = len(self.journal)  # before its tools run
+
+    def _forget(self, kept: int) -> None:
+        """What was not on the disk was not said, and what an answer cost is known as long as the answer is."""
+        for turns in self.said.values():
+            lost = [turn for number, turn in turns if number >= kept]
+            assert not any(isinstance(turn, Answered) for turn in lost), "an answer that was used is lost"
+            turns[:] = [one for one in turns if one[0] < kept]
+        self.spent = [one for one in self.spent if one[0] < kept]
 
     def _ending(self, task: str, attempt: int) -> Event:
         rng, faults = self.rng, self.faults
@@ -184,6 +289,7 @@ class World:
     def _merge(self, command: Merge) -> None:
         self.durable = len(self.journal)  # no effect leaves before its event is on the disk
         if self.rng.random() < self.faults.merge_fails and command.task not in self.line:
+            self._anew(command.task)
             self._post(Failed(command.task, command.attempt, "it does not fit", "conflict"))
             return
         if self.line.get(command.task) != command.attempt:  # as the line does: a commit that is there is found
@@ -209,6 +315,7 @@ class World:
         kept = self.rng.randint(self.durable, len(self.journal))
         self.journal = self.journal[:kept]
         self.durable = kept
+        self._forget(kept)
         self._heap.clear()
         self.machine = Machine()
         last = 0.0
@@ -237,6 +344,8 @@ class World:
     def _again(self) -> None:
         failed = tuple(one.task for one in self.machine.records.values() if one.state != DONE)
         self._post(Resumed(crashed=True))
+        for task in failed:
+            self._anew(task.id)
         self._post(Retried("again", failed))
         self._run()
 
@@ -263,6 +372,8 @@ class World:
             self._merge(what)
         elif isinstance(what, Rollback):
             self._roll_back(what)
+        elif isinstance(what, Speak):
+            self._speak(what)
         elif isinstance(what, InstanceDied):
             alive = any(one.name == what.instance and not one.died for one in self.machine.dispatch.everyone)
             if alive:
@@ -289,5 +400,7 @@ class World:
                 assert self.line.get(name) == record.attempt, f"{record} says it is on the line, and is not"
             else:
                 assert name not in self.line, f"{record} is on the line and does not say so"
+            spent = sum((one for _, task, one in self.spent if task == name), NOTHING)
+            assert (record.spent or NOTHING) == spent, f"{record} cost {spent}, and says {record.spent}"
         assert self.machine.registry.empty
         assert not self.machine.dispatch.running

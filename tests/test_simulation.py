@@ -54,6 +54,18 @@ def test_crash_upon_crash_loses_nothing(seed: int) -> None:
     world.play()
 
 
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_a_conversation_goes_on_from_its_last_turn(first: int) -> None:
+    """Half of the tasks talk to a model: through quotas, broken answers, crashes while an answer comes and while recovering, every
+    answer that was used is known to whoever goes on, none is bought twice, and what it all cost is told to the cent."""
+    answers = 0
+    for seed in range(first, first + 50):
+        world = World(seed, Faults.of(seed))
+        world.play()
+        answers += world.answers
+    assert answers > 200
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_the_same_seed_gives_the_same_run(seed: int) -> None:
     """Two plays of one seed write the same journal, byte for byte."""
