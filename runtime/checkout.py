@@ -15,10 +15,11 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from .aside import SUFFIX, Aside, remove_unfinished
 from .core.changes import MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE, Change, path_bytes, path_text
 from .errors import RepositoryRefused
 from .failpoints import hit
@@ -73,6 +74,7 @@ class Checkout:
         self._repository = repository
         self._private = private
         self._lock = lock
+        self._aside: Aside | None = None  # what was there before `switch`
 
     @classmethod
     @contextlib.contextmanager
@@ -80,28 +82,27 @@ class Checkout:
         """Hold the index's lock. Raises RepositoryRefused when another git has it; a lock of ours whose holder is dead is removed."""
         place = repository.git_dir / "index.lock"
         private = repository.common_dir / "journeyman" / f"index-{secrets.token_hex(8)}"
-        private.parent.mkdir(exist_ok=True)
         mark = private.with_suffix(".lock")
-        with open(mark, "xb") as file:
+        with contextlib.ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)  # before anybody can see it: it is never seen unheld while we live
-                file.write(_MARK + os.fsencode(private.name) + b"\n")
-                file.flush()
-                hit("checkout.lock.before")
-                try:
-                    os.link(mark, place)
-                except FileExistsError:
-                    _remove_if_dead(place, private.parent)
-                    os.link(mark, place)
-                hit("checkout.lock.after")
+                private.parent.mkdir(exist_ok=True)
+                file = stack.enter_context(open(mark, "xb"))
+                _lock(file, mark, place, private)
             except FileExistsError:
                 raise RepositoryRefused(
                     f"{place} exists: another git is at work in this work tree; if none is, remove that file"
                 ) from None
-            finally:
-                mark.unlink()
+            except OSError as error:
+                raise RepositoryRefused(f"{place}: {error.strerror}; nothing was changed") from error
+            checkout = cls(repository, private, file.fileno())
             try:
-                yield cls(repository, private, file.fileno())
+                _mend(repository)
+                yield checkout
+            except BaseException:
+                checkout._put_back()
+                raise
+            else:
+                checkout._strike()
             finally:
                 place.unlink(missing_ok=True)
                 _remove_private(private)
@@ -153,8 +154,8 @@ class Checkout:
     def _is_as(self, change: Change, name: bytes, oid: str | None) -> bool:
         """Whether the work tree has what a change leaves at its path."""
         where = self._where(name)
-        if change.oid is None:
-            return not os.path.lexists(where)
+        if change.oid is None:  # a folder in its place is what other changes make there
+            return not os.path.lexists(where) or (os.path.isdir(where) and not os.path.islink(where))
         if change.mode == MODE_LINK:
             return os.path.islink(where) and blob_id(os.readlink(where)) == change.oid
         if change.mode == MODE_SUBMODULE or oid != change.oid:
@@ -167,59 +168,58 @@ class Checkout:
 
     def switch(self, old: str, new: str, changes: Sequence[Change], done: Collection[Change] = ()) -> None:
         """Take index and files from tree `old` to tree `new`, only where they differ (`changes`); other changes stay. `done` are
-        in the work tree already. Raises GitFailed, with nothing changed, when git cannot."""
-        index = self._repository.git_dir / "index"
-        with contextlib.suppress(FileNotFoundError):
-            shutil.copy2(index, self._private)
+        in the work tree already. Whatever is raised, here or before the lock is let go, index and files are put back. Raises
+        RepositoryRefused when git cannot, or the disk is full."""
+        repository = self._repository
+        index = repository.git_dir / "index"
         ours = {change.path for change in done}
-        paths = [path_bytes(change.path) for change in changes if change.path not in ours]
-        aside = self._private.with_suffix(".files")
+        others = [change for change in changes if change.path not in ours]
         try:
-            saved = self._set_aside(paths, aside)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy2(index, self._private)
+            self._aside = Aside.keep(self._private.with_suffix(SUFFIX), repository.work_tree, index, others)
             if done:
                 self._git("update-index", "-z", "--index-info", stdin=b"".join(map(_index_line, done)))
+            self._refresh()  # files that were put back are the same ones, with other times
             try:
                 self._git("read-tree", "-m", "-u", old, new)
-            except GitFailed:
-                # In the middle: a filter failed, or the disk is full. The index that was is still the user's.
-                self._put_back(paths, saved)
-                raise
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            except GitFailed as error:
+                raise self._told(error, others) from error
+            self._refresh()
+            with open(self._private, "rb") as file:
+                os.fsync(file.fileno())
+            hit("checkout.index.before")
+            os.rename(self._private, index)
+            hit("checkout.index.after")
+            flush_folder(index.parent)
+        except OSError as error:
+            raise RepositoryRefused(f"{error.filename or index}: {error.strerror}; nothing was changed") from error
+
+    def _told(self, error: GitFailed, changes: Sequence[Change]) -> RepositoryRefused:
+        """What git could not do, with the reason that it leaves out."""
+        repository = self._repository
+        lines = str(error).splitlines()
+        said = "; ".join(lines[:3]) + (f"; and {len(lines) - 3} more" if len(lines) > 3 else "")
+        needed = sum(
+            repository.blob_size(bytes.fromhex(one.oid)) for one in changes if one.oid and one.mode != MODE_SUBMODULE
+        )
+        free = shutil.disk_usage(repository.work_tree).free
+        if free < needed:
+            said += f"; there is no space left for it ({free // 1024} KiB free): make room, then land again"
+        return RepositoryRefused(f"{said}. Nothing was changed")
+
+    def _refresh(self) -> None:
         with contextlib.suppress(GitFailed):  # it says so when something of the user's differs
             self._git("update-index", "-q", "--refresh")
-        with open(self._private, "rb") as file:
-            os.fsync(file.fileno())
-        hit("checkout.index.before")
-        os.rename(self._private, index)
-        hit("checkout.index.after")
-        flush_folder(index.parent)
 
-    def _set_aside(self, paths: Sequence[bytes], aside: Path) -> dict[bytes, bytes]:
-        """Copy what a landing will write over; {path: its copy}. Copies, because a filter that fails may fail for these too."""
-        aside.mkdir()
-        saved: dict[bytes, bytes] = {}
-        for number, name in enumerate(paths):
-            copy = os.path.join(os.fsencode(aside), b"%d" % number)
-            where = self._where(name)
-            if os.path.islink(where) or os.path.isfile(where):
-                shutil.copy2(where, copy, follow_symlinks=False)
-                saved[name] = copy
-        return saved
+    def _put_back(self) -> None:
+        if self._aside is not None:
+            self._aside.put_back()
+            self._strike()
 
-    def _put_back(self, paths: Sequence[bytes], saved: Mapping[bytes, bytes]) -> None:
-        for name in paths:
-            where = self._where(name)
-            if name not in saved and os.path.lexists(where) and not os.path.isdir(where):
-                os.unlink(where)
-                with contextlib.suppress(OSError):  # not empty
-                    os.removedirs(os.path.dirname(where))
-        for name, copy in saved.items():
-            where = self._where(name)
-            os.makedirs(os.path.dirname(where), exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(where)
-            shutil.copy2(copy, where, follow_symlinks=False)
+    def _strike(self) -> None:
+        if self._aside is not None:
+            self._aside.strike()
 
     def _git(self, *arguments: str | bytes, stdin: bytes | None = None) -> bytes:
         return self._repository.run(
@@ -237,14 +237,51 @@ def _index_line(change: Change) -> bytes:
     return b"%o %s\t%s\0" % (change.mode or 0, oid.encode(), path_bytes(change.path))
 
 
+def _lock(file: BinaryIO, mark: Path, place: Path, private: Path) -> None:
+    """Make `place` a name of a file that is locked already: it is never seen unheld while we live. Raises FileExistsError."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(_MARK + os.fsencode(private.name) + b"\n")
+        file.flush()
+        hit("checkout.lock.before")
+        try:
+            os.link(mark, place)
+        except FileExistsError:
+            _remove_if_dead(place, private.parent)
+            os.link(mark, place)
+        hit("checkout.lock.after")
+    finally:
+        mark.unlink()
+
+
 def let_go(repository: Repository) -> None:
-    """Remove an `index.lock` that a dead process of ours left. For whoever has found that what it was taken for is done."""
+    """Remove an `index.lock` that a dead process of ours left, and what it had set aside. For whoever has found that what it was taken
+    for is done."""
     _remove_if_dead(repository.git_dir / "index.lock", repository.common_dir / "journeyman")
+    for left in _left(repository):
+        left.strike()
+
+
+def _left(repository: Repository) -> Iterator[Aside]:
+    return Aside.left(repository.common_dir / "journeyman", repository.work_tree, repository.git_dir / "index")
+
+
+def _mend(repository: Repository) -> None:
+    """Put the files back that a landing was in the middle of when git was killed with it."""
+
+    def content(blob: str, name: bytes) -> bytes:
+        return repository.run("cat-file", "--filters", b"--path=" + name, blob, smudge_lfs=True)
+
+    for left in _left(repository):
+        left.mend(content)
+        left.strike()
 
 
 def sweep(repository: Repository) -> None:
     """Remove what a process that died just before it had the index's lock left beside the journal."""
-    for mark in (repository.common_dir / "journeyman").glob("index-*.lock"):
+    folder = repository.common_dir / "journeyman"
+    remove_unfinished(folder)
+    for mark in folder.glob("index-*.lock"):
         with contextlib.suppress(FileNotFoundError, BlockingIOError), open(mark, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             mark.unlink()
@@ -269,4 +306,3 @@ def _remove_if_dead(lock: Path, folder: Path) -> None:
 def _remove_private(index: Path) -> None:
     for left in (index, index.with_name(f"{index.name}.lock")):
         left.unlink(missing_ok=True)
-    shutil.rmtree(index.with_suffix(".files"), ignore_errors=True)

@@ -15,6 +15,7 @@ VARIABLE: Final = "JOURNEYMAN_FAILPOINT"
 POINTS: Final = frozenset(
     f"{what}.{when}"
     for what in (
+        "checkout.aside",
         "checkout.index",
         "checkout.lock",
         "journal.again",

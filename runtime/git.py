@@ -134,6 +134,14 @@ def _outlasted(lock: Path) -> bool:
         return False
 
 
+def _is_to_go(lock: Path, commit: str) -> bool:
+    """Whether the lock of a ref may be that of who was about to bring it to a commit."""
+    try:
+        return bool(commit) and lock.read_text(errors="replace").strip() in ("", commit)
+    except FileNotFoundError:
+        return False
+
+
 def _folded(name: bytes) -> bytes:
     """A name as a file system sees it that ignores case."""
     return name.decode("utf-8", "surrogateescape").casefold().encode("utf-8", "surrogateescape")
@@ -264,12 +272,12 @@ class Repository:
         listed = self.run("for-each-ref", "--format=%(refname) %(objectname)", prefix.rstrip("/")).decode()
         return dict(line.rsplit(" ", 1) for line in listed.splitlines())
 
-    def move_ref(self, name: str, new: str, old: str | None, why: str = "") -> None:
-        """Compare and swap, durably, what the ref names included. Raises RepositoryRefused when the ref is not at `old` (None: when
-        it exists), or somebody holds its lock."""
+    def move_ref(self, name: str, new: str, old: str | None, why: str = "", *, again: bool = False) -> None:
+        """Compare and swap, durably, what the ref names included. `again`: a process of ours died that was to do just this. Raises
+        RepositoryRefused when the ref is not at `old` (None: when it exists), or somebody holds its lock."""
         try:
             self.flush()
-            self._with_lock(name, lambda: self._swap(name, new, old, why))
+            self._with_lock(name, lambda: self._swap(name, new, old, why), new if again else "")
         except (KeyError, ValueError, OSError, pygit2.GitError) as error:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error
         if old is None:  # libgit2 flushes the folder of the file, not those that it made for it
@@ -287,9 +295,10 @@ class Repository:
             raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
         reference.set_target(new, *([why] if why else []))
 
-    def _with_lock(self, name: str, act: Callable[[], None]) -> None:
+    def _with_lock(self, name: str, act: Callable[[], None], new: str = "") -> None:
         """Do what takes a ref's lock; wait for others' (`git pack-refs` takes them all), and remove one that is left over on a ref
-        of ours. A lock on any other ref is never touched."""
+        of ours. On any other ref only one that says nothing yet, or that the ref is to go to `new`, where a dead process of ours was
+        about to bring it."""
         lock = self.common_dir / f"{name}.lock"
         began = time.monotonic()
         while True:
@@ -298,7 +307,7 @@ class Repository:
             except (pygit2.GitError, OSError) as error:  # pygit2 raises either, by libgit2's class of it
                 if not lock.exists() and "lock" not in str(error):
                     raise
-                if name.startswith(OURS) and _outlasted(lock):
+                if (name.startswith(OURS) or _is_to_go(lock, new)) and _outlasted(lock):
                     lock.unlink(missing_ok=True)
                 elif time.monotonic() - began > _LOCK_PATIENCE_S:
                     raise RepositoryRefused(

@@ -29,9 +29,10 @@ class Landing:
     head: str
     commits: tuple[str, ...]
 
-    def perform(self) -> None:
-        """Bring index, files and branch to the new commit, if they are not there. Raises RepositoryRefused, with nothing changed, when
-        another git is at work, the branch has moved, or something uncommitted would be overwritten."""
+    def perform(self, *, again: bool = False) -> None:
+        """Bring index, files and branch to the new commit, if they are not there; `again`: after a process that died doing it. Raises
+        RepositoryRefused, with nothing changed, when another git is at work, the branch has moved, something uncommitted would be
+        overwritten, or there is no room."""
         repository = self.repository
         if repository.is_ancestor(self.commits[-1], self.branch):
             let_go(repository)
@@ -46,11 +47,7 @@ class Landing:
             checkout.switch(old, new, changes, done)
             hit("land.files.after")
             hit("land.move.before")
-            try:
-                repository.move_ref(self.branch, self.commits[-1], self.head, f"journeyman: land {self.run}")
-            except RepositoryRefused:
-                checkout.switch(new, old, changes)
-                raise
+            repository.move_ref(self.branch, self.commits[-1], self.head, f"journeyman: land {self.run}", again=again)
             hit("land.move.after")
 
     def finish(self) -> bool:
@@ -59,7 +56,7 @@ class Landing:
         repository = self.repository
         if not repository.is_ancestor(self.commits[-1], self.branch) and repository.ref(self.branch) != self.head:
             return False
-        self.perform()
+        self.perform(again=True)
         return True
 
 

@@ -26,6 +26,7 @@ from typing import Final
 
 import attrs
 import trio
+from landings import Landings
 from scene import Scene, Shape, Stage, kill_at_random
 from sessions import DAEMON, PHASES, Course, die_at, die_ending
 from simulation import Faults, World
@@ -218,6 +219,34 @@ def inside_git(bench: Bench) -> Tally:
         job(verb, bench.rng.choice(delays)) for verb in ("worktree add", "read-tree") for _ in range(bench.many(20, 1))
     ]
     bench.side_by_side(tally, jobs)
+    return tally
+
+
+def landing(bench: Bench) -> Tally:
+    """kill -9 of the group while a landing writes files; a disk that fills up while it does."""
+    tally = Tally("landing cut off", "killed with its git while it writes files; the disk full at each of its steps")
+    landings = Landings.make(bench.folder / "landings", bench.zygotes)
+
+    def kill(seed: int) -> Callable[[int], int]:
+        return lambda lane: landings.kill(random.Random(seed), lane)
+
+    bench.side_by_side(tally, [kill(bench.rng.randrange(10**9)) for _ in range(bench.many(40, 4))])
+    if os.geteuid() != 0:
+        tally.note = "no full disk: a tmpfs can only be mounted by root"
+        return tally
+    refused = 0
+    for free_kib in range(0, 3400, bench.many(200, 1500)):
+        place = bench.folder / f"landing{free_kib}"
+        with _tmpfs(place, "8m") as mounted:
+            if not mounted:
+                tally.note = "no full disk: mounting is not allowed here"
+                return tally
+            tally.faults += 1
+            try:
+                refused += landings.fill(place, free_kib)
+            except Exception as error:
+                tally.lost.append(f"{type(error).__name__}: {error}"[:2000])
+    tally.note = f"{refused} refused for want of room"
     return tally
 
 
@@ -607,6 +636,7 @@ CLASSES: Final[dict[str, Callable[[Bench], Tally]]] = {
     "sigkill": sigkill,
     "group": group_kill,
     "git": inside_git,
+    "landing": landing,
     "sigterm": sigterm,
     "strace": injected,
     "fsize": fsize,

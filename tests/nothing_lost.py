@@ -144,6 +144,8 @@ def leftovers(repo: Path, cache: Path) -> Iterator[str]:
             yield f"a worktree is locked: {name}"
         elif path.name.startswith(("tmp_obj", "tmp_object", "tmp_pack", ".tmp-")) or path.suffix == ".new":
             yield f"a temporary file is left: {name}"
+        elif path.name.startswith("index-") and path.parent.name == _OURS:
+            yield f"something of a landing is left: {name}"
         elif path.suffix == ".keep":
             yield f"a pack is still kept from git's collection: {name}"
     yield from _worktrees(repo, pool)

@@ -12,6 +12,7 @@ CLASSES = (
     "simulation",
     "group",
     "git",
+    "landing",
     "sigterm",
     "strace",
     "fsize",

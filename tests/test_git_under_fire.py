@@ -341,7 +341,7 @@ from runtime.line import Line
 found = Repository.open(sys.argv[1])
 line = Line(found, "r1", sys.argv[2])
 if sys.argv[3] == "ref":
-    Repository.move_ref = lambda self, name, *rest: os.kill(os.getpid(), signal.SIGKILL)
+    Repository.move_ref = lambda self, name, *rest, **more: os.kill(os.getpid(), signal.SIGKILL)
 if sys.argv[3] == "recorded":
     line.landing("Land").perform()
     os.kill(os.getpid(), signal.SIGKILL)

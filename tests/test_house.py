@@ -27,6 +27,7 @@ LAYERS = (
         "secrets",
         "prices",
     ),
+    ("aside",),
     ("checkout",),
     ("overlay", "lease"),
     ("worktrees", "line", "landing", "recovery"),
