@@ -102,8 +102,7 @@ class Allowance:
     tokens: int | None = attrs.field(default=None, converter=attrs.converters.optional(_count))
 
 
-@attrs.frozen
-class Balance:
+class Balance(msgspec.Struct, frozen=True):
     """What is settled, and what is reserved by calls that have not come back. `usd` is US dollars."""
 
     usd: Decimal = _ZERO
@@ -168,7 +167,7 @@ class Budget:
         self._total = Balance()
         self._by_task: dict[str, Balance] = {}  # absent = nothing spent or reserved yet
         self._line = trio.StrictFIFOLock()
-        self._changed = trio.Event()
+        self._changed: trio.Event | None = None  # of the first in line; None: nobody waits
 
     def limit(self, usd: Money | None, tokens: int | None) -> None:
         """Take another budget for the run; what is spent and reserved stays counted."""
@@ -211,14 +210,20 @@ class Budget:
         Reservations are worst cases, several times what calls cost in the end: without the wait, many calls at once would end
         a run with most of its budget unspent. Whoever holds a reservation must not wait for another.
         """
+        if not self._line.locked():
+            try:
+                return self.reserve(task, usd, tokens)
+            except BudgetSpent as error:
+                if not error.waits:
+                    raise
         async with self._line:
             while True:
-                changed = self._changed
                 try:
                     return self.reserve(task, usd, tokens)
                 except BudgetSpent as error:
                     if not error.waits:
                         raise
+                self._changed = changed = trio.Event()
                 await changed.wait()
 
     def restore(self, task: str, usd: Money, tokens: int) -> None:
@@ -234,8 +239,9 @@ class Budget:
 
     def _tell(self) -> None:
         """Something changed: the first who waits looks again."""
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def _add(self, task: str, more: Balance) -> None:
         self._total = _sum(self._total, more)

@@ -438,6 +438,23 @@ class Writer(Reader):
                     connection.execute("ROLLBACK")
                 raise
 
+    def _perform(self, steps: list[tuple[str, tuple[object, ...]]]) -> None:
+        """All of a flush, or none."""
+        if len(steps) == 1:
+            self._perform_one("flush", *steps[0])
+            return
+        with self._transaction("flush") as connection:
+            for words, values in steps:
+                connection.execute(words, values)
+
+    def _perform_one(self, what: str, words: str, values: tuple[object, ...]) -> None:
+        """A transaction of one statement, which SQLite makes by itself: each further one would wait for the interpreter again, beside
+        a thread that is busy with conversations."""
+        with self._mutex, _named(self.path):
+            hit(f"journal.{what}.before")
+            self._connection.execute(words, values)
+            hit(f"journal.{what}.after")
+
     def close(self) -> None:
         """Write what is pending and let the lock go. Raises JournalFailed when the last records could not be written."""
         self._closing = True
@@ -506,14 +523,15 @@ class Writer(Reader):
         try:
             for journal, _, _ in taken:
                 journal.prepare()
-            with self._transaction("flush") as connection:
-                for journal, records, state in taken:
-                    if records:
-                        body = frame(records)
-                        row = (journal.run, journal.written + 1, len(records), crc32(body), body)
-                        connection.execute("INSERT INTO page VALUES(?, ?, ?, ?, ?)", row)
-                    if state is not None:
-                        connection.execute("UPDATE run SET state=? WHERE name=?", (state, journal.run))
+            steps: list[tuple[str, tuple[object, ...]]] = []
+            for journal, records, state in taken:
+                if records:
+                    body = frame(records)
+                    row = (journal.run, journal.written + 1, len(records), crc32(body), body)
+                    steps.append(("INSERT INTO page VALUES(?, ?, ?, ?, ?)", row))
+                if state is not None:
+                    steps.append(("UPDATE run SET state=? WHERE name=?", (state, journal.run)))
+            self._perform(steps)
         except (JournalFailed, JournalDamaged, OSError) as error:
             self.failure = error
         else:

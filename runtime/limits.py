@@ -26,8 +26,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Final, Literal, cast
@@ -210,13 +209,25 @@ class Bucket(AsyncLimiter):
 
 @attrs.define(eq=False)
 class Call:
-    """One call that was let through. Say how it ended with `answered` or `refused`; else it counts as used in full."""
+    """One call, let through in the block of its `async with`. Say how it ended with `answered` or `refused`; else it counts as used in
+    full."""
 
     _lane: _Lane
     reserved: dict[Resource, float]
     sent_s: float = 0.0
     has_begun: bool = False
     ended: bool = False
+
+    async def __aenter__(self) -> Call:
+        try:
+            await self._lane.enter(self)
+        except BaseException:
+            self._lane.leave(self)
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lane.leave(self)
 
     def began(self, headers: Mapping[str, str], *, input_tokens: int | None = None) -> None:
         """The answer's headers are here: learn from them now, when they are fresh; a second time they are old, and not looked at.
@@ -259,15 +270,14 @@ class Gate:
     def __init__(self, limits: Limits | None = None, *, seed: int = 0) -> None:
         self.limits = limits if limits is not None else Limits()
         self._random = random.Random(seed)
-        self._changed = trio.Event()  # replaced when something changed that those who wait should look at
+        self._changed: trio.Event | None = None  # of those who wait for something to change; None: nobody does
         self._lanes: dict[str, _Lane] = {}  # {model: its line}
         self._closed: Verdict | None = None  # why nothing is let through, when a quota is spent
         self._retries = RETRY_RESERVE
         self._answers = 0
         self._refusals: Counter[Kind] = Counter()
 
-    @asynccontextmanager
-    async def call(self, *, input_tokens: float, output_tokens: float, model: str = "") -> AsyncIterator[Call]:
+    def call(self, *, input_tokens: float, output_tokens: float, model: str = "") -> Call:
         """Wait for a turn and hold it. The amounts are estimates: input tokens that will not be read from the cache, and output.
 
         `model` is whose limits they count against. Raises QuotaSpent when the quota is spent, also for calls that wait.
@@ -275,12 +285,7 @@ class Gate:
         lane = self._lanes.get(model)
         if lane is None:
             lane = self._lanes[model] = _Lane(self)
-        call = Call(lane, {"requests": 1.0, "input_tokens": float(input_tokens), "output_tokens": float(output_tokens)})
-        try:
-            await lane.enter(call)
-            yield call
-        finally:
-            lane.leave(call)
+        return Call(lane, {"requests": 1.0, "input_tokens": float(input_tokens), "output_tokens": float(output_tokens)})
 
     def statistics(self) -> GateStatistics:
         """A frozen picture."""
@@ -314,8 +319,16 @@ class Gate:
 
     def _tell(self) -> None:
         """Something changed: the first in each line looks again."""
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+    async def wait(self, at_most_s: float) -> None:
+        """Until something changes."""
+        if self._changed is None:
+            self._changed = trio.Event()
+        with trio.move_on_after(at_most_s):
+            await self._changed.wait()
 
     def _succeeded(self) -> None:
         self._answers += 1
@@ -358,6 +371,9 @@ class _Lane:
         )
 
     async def enter(self, call: Call) -> None:
+        if not self.line.locked() and self.gate._closed is None and self._obstacle(call)[1] <= 0:
+            self._take(call)
+            return
         self.waiting += 1
         try:
             async with self.line:
@@ -377,10 +393,12 @@ class _Lane:
             cause, wait_s = self._obstacle(call)
             if wait_s <= 0:
                 break
-            changed, since = self.gate._changed, trio.current_time()
-            with trio.move_on_after(wait_s):
-                await changed.wait()
+            since = trio.current_time()
+            await self.gate.wait(wait_s)
             self.waited_s[cause] = self.waited_s.get(cause, 0.0) + trio.current_time() - since
+        self._take(call)
+
+    def _take(self, call: Call) -> None:
         for resource, bucket in self.buckets.items():
             bucket.level += call.reserved[resource]
         call.sent_s = trio.current_time()
