@@ -26,6 +26,7 @@ from .report import CheckResult
 CHECK_TIMEOUT_S: Final = 1800.0
 _TAIL_BYTES: Final = 20_000
 _GRACE_S: Final = 5.0
+_LAST_WORDS_S: Final = 1.0
 _PASSED_ON: Final = (
     "PATH",
     "HOME",
@@ -80,15 +81,25 @@ async def run_command(
         return None, f"{words[0]}: {error.strerror or error}".encode()
     said = bytearray()
     code: int | None = None
+    heard = trio.Event()
+
+    async def listen() -> None:
+        assert process.stdout is not None
+        async with process.stdout:
+            async for chunk in process.stdout:
+                said.extend(chunk)
+                del said[:-_TAIL_BYTES]
+        heard.set()
+
     try:
         with trio.move_on_after(timeout_s) as limit:
-            assert process.stdout is not None
-            async with process.stdout:
-                async for chunk in process.stdout:
-                    said += chunk
-                    del said[:-_TAIL_BYTES]
-            code = await process.wait()
-        if limit.cancelled_caught:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(listen)
+                code = await process.wait()
+                with trio.move_on_after(_LAST_WORDS_S):  # what it left in the background may hold the pipe for ever
+                    await heard.wait()
+                nursery.cancel_scope.cancel()
+        if limit.cancelled_caught and code is None:
             said += f"\n(stopped after {timeout_s:g} s)".encode()
     finally:
         await _end_group(process)

@@ -8,6 +8,7 @@ file became is judged by its bytes, never by what the program says.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ import trio
 
 from runtime import secrets
 from runtime.checks import run_command
-from runtime.core.changes import MODE_LINK, MODE_SUBMODULE, path_bytes
+from runtime.core.changes import MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE, path_bytes
 from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import GiveUp
 from runtime.workspace import Brief, Workspace
@@ -93,11 +94,11 @@ class Command:
         took_s = trio.current_time() - began
         for _ in range(1, MAX_PASSES if brief.task.passes == FIXPOINT else brief.task.passes):
             again = [path for path in files if outcomes[path].state == "changed"]
-            before = {path: attempt.bytes_of(path) for path in again}
+            before = {path: attempt.now(path) for path in again}
             began = trio.current_time()
-            await self._pass(attempt, [path for path in again if before[path] is not None])
+            await self._pass(attempt, [path for path, seen in before.items() if seen is not None and seen.is_file])
             took_s = trio.current_time() - began
-            if all(attempt.bytes_of(path) == before[path] for path in again):
+            if all(attempt.now(path) == before[path] for path in again):
                 return settle(outcomes)
         wanted = self.look_ahead and took_s < _LOOK_AHEAD_S and argv not in self.unfinished
         more = await self._another(attempt, files) if wanted else 0
@@ -118,14 +119,14 @@ class Command:
         """How many files one more pass would change, of some. They are put back as they were. Once one program is known to leave
         work for another pass, its other tasks are not asked: that it does is what has to be said, not for how many files."""
         changed = [path for path in files if attempt.outcomes[path].state == "changed"][:_LOOK_AHEAD_FILES]
-        before = {path: data for path in changed if (data := attempt.bytes_of(path)) is not None}
+        before = {path: seen for path in changed if (seen := attempt.now(path)) is not None and seen.is_file}
         if not before:
             return 0
         outcomes = dict(attempt.outcomes)
         attempt.originals.update(before)  # where a file goes back to that fails
         await self._pass(attempt, list(before))
         attempt.outcomes.update(outcomes)
-        found = sum(attempt.restore(path, data) for path, data in before.items())
+        found = sum(attempt.restore(path, seen) for path, seen in before.items())
         if found and attempt.brief.task.exec is not None:
             self.unfinished.add(attempt.brief.task.exec)
         return found
@@ -201,6 +202,19 @@ def _cut(files: list[str], left: deque[str]) -> list[str]:
     return files
 
 
+@attrs.frozen
+class _Seen:
+    """A file or a link as it was found: its git mode and its bytes (a link's target)."""
+
+    mode: int
+    data: bytes
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file: what a program is run on, and what can be put back."""
+        return self.mode != MODE_LINK
+
+
 @attrs.define
 class _Attempt:
     """One attempt's runs of the program, and what each file became."""
@@ -211,7 +225,7 @@ class _Attempt:
     argv: list[str]
     outcomes: dict[str, FileOutcome]
     passed: Mapping[str, str]
-    originals: dict[str, bytes] = attrs.field(factory=dict)  # {file: its bytes before the first pass}
+    originals: dict[str, _Seen] = attrs.field(factory=dict)  # {file: what it was before the first pass}
 
     @property
     def in_batches(self) -> bool:
@@ -223,22 +237,29 @@ class _Attempt:
         """Whether it finds its files by itself."""
         return not self.in_batches and not any("{file}" in word for word in self.argv)
 
-    def bytes_of(self, path: str) -> bytes | None:
-        """A file as it is now; None when it is gone."""
-        return self.workspace.read(path) if self.workspace.exists(path) else None
+    def now(self, path: str) -> _Seen | None:
+        """A file or a link as it is now; None when there is none, but nothing or a folder, a fifo, ..."""
+        mode = self.workspace.mode(path)
+        return None if mode in (None, MODE_SUBMODULE) else _Seen(mode, self.workspace.read(path))
 
     async def run(self, files: list[str]) -> None:
         """Run the program on files; halve them when it fails, until the one it fails on is alone."""
-        before = {path: self.workspace.read(path) for path in files}
-        for path, data in before.items():
-            self.originals.setdefault(path, data)
+        before = {path: seen for path in files if (seen := self.now(path)) is not None}
+        for path in files:
+            if path in before:
+                self.originals.setdefault(path, before[path])
+            else:  # the program took it away when it ran on another
+                self.outcomes[path] = FileOutcome("changed", "deleted")
+        files = list(before)
+        if not files and not self.whole:
+            return
         code, said = await run_command(self._words(files), self.folder, _TIMEOUT_S, self.passed)
         if code is None and b"No such file" in said:
             raise GiveUp(f"there is no such program: {self.argv[0]}")
         if code in self.brief.task.ok_exit:
             await self._judge(before)
             return
-        touched = [self.restore(path, data) for path, data in before.items()]
+        touched = [self.restore(path, seen) for path, seen in before.items()]
         why = self._why(code, said)
         if any(touched) and code is not None:
             why += f" (what it changed is put back; if {code} is no failure, put it into --ok-exit or ok_exit)"
@@ -262,30 +283,53 @@ class _Attempt:
                 words.append(word)
         return words
 
-    async def _judge(self, before: dict[str, bytes]) -> None:
-        """What each file became: by its bytes, and whether it parses as well as it did."""
-        after = {path: self.bytes_of(path) for path in before}
-        rows = [(path, data, new) for path, data in before.items() if (new := after[path]) is not None]
+    async def _judge(self, before: dict[str, _Seen]) -> None:
+        """What each file became: by its bytes and its mode, and whether it parses as well as it did."""
+        after = {path: self.now(path) for path in before}
+        rows = [
+            (path, was.data, new.data)
+            for path, was in before.items()
+            if (new := after[path]) is not None and new.is_file
+        ]
         found = await trio.to_thread.run_sync(lambda: [edits.verdict(*row, edits.language_of(row[0])) for row in rows])
         for (path, _, _), (state, why) in zip(rows, found, strict=True):
+            new = after[path]
             if state == "failed":
                 self._fail(path, why)
-            elif state == "changed" or path not in self.outcomes:
+            elif state == "changed":
                 self.outcomes[path] = FileOutcome(state, why)
-        for path in before:
-            if after[path] is None:
+            elif new is not None and new.mode != before[path].mode:
+                executable = "executable now" if new.mode == MODE_EXECUTABLE else "no longer executable"
+                self.outcomes[path] = FileOutcome("changed", executable)
+            elif path not in self.outcomes:
+                self.outcomes[path] = FileOutcome(state, why)
+        for path, new in after.items():
+            if new is None and self._is_something(path):
+                self._fail(path, f"{self.argv[0]} left neither a file nor a link in its place")
+            elif new is None:
                 self.outcomes[path] = FileOutcome("changed", "deleted")
+            elif not new.is_file:
+                self.outcomes[path] = FileOutcome("changed", "a symbolic link now")
 
     def _fail(self, path: str, why: str) -> None:
         self.restore(path, self.originals[path])
         self.outcomes[path] = FileOutcome("failed", why)
 
-    def restore(self, path: str, data: bytes) -> bool:
-        """Put a file back as it was; whether that was needed."""
-        if self.bytes_of(path) == data:
+    def restore(self, path: str, seen: _Seen) -> bool:
+        """Put a file back as it was, never through a link that is there instead; whether that was needed."""
+        if self.now(path) == seen:
             return False
-        (self.folder / _on_disk(path)).write_bytes(data)
+        place = self._place(path)
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        self.workspace.write(path, seen.data, executable=seen.mode == MODE_EXECUTABLE)
         return True
+
+    def _is_something(self, path: str) -> bool:
+        return os.path.lexists(self._place(path))
+
+    def _place(self, path: str) -> Path:
+        return self.folder / _on_disk(path)
 
     def _why(self, code: int | None, said: bytes) -> str:
         told = secrets.redacted(said.decode("utf-8", "replace"), secrets.values(self.passed))

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from runtime.checks import run_command
 
@@ -38,6 +39,15 @@ async def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Pa
     """A background process of a command is gone when the command has ended."""
     code, said = await run_command(["sh", "-c", "sleep 60 >/dev/null 2>&1 & echo $!"], tmp_path, 30)
     assert code == 0
+    assert _ends(int(said))
+
+
+async def test_a_command_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    """A background process that keeps the command's output open holds nobody up: the code and the words are the command's, and
+    the process is gone."""
+    with trio.fail_after(20):
+        code, said = await run_command(["sh", "-c", "sleep 60 & echo $!; exit 3"], tmp_path, 40)
+    assert code == 3
     assert _ends(int(said))
 
 

@@ -245,6 +245,40 @@ async def test_a_command_is_judged_by_the_bytes_it_leaves(repo: Repo) -> None:
     assert repo.show(report.commit or "", "d/f6.txt") == b"good\ntouched"
 
 
+async def test_a_program_that_fails_leaves_every_file_as_it_was(repo: Repo) -> None:
+    """Its mode too, never through a link that it put in the file's place; and what it did to modes and links is told of."""
+    outside = repo.path.parent / "outside"
+    outside.write_text("mine")
+    names = ["rm", "link", "folder", "fifo", "mode", "fine", "linked"]
+    script = (
+        'for f in "$@"; do case $f in\n'
+        "rm.sh) rm $f; exit 1;;\n"
+        f"link.sh) ln -sf {outside} $f; exit 1;;\n"
+        "folder.sh) rm $f; mkdir $f; echo 1 > $f/x; exit 1;;\n"
+        "fifo.sh) rm $f; mkfifo $f;;\n"
+        "mode.sh) chmod -x $f; exit 1;;\n"
+        "fine.sh) chmod -x $f;;\n"
+        "linked.sh) ln -sf rm.sh $f;;\n"
+        "esac; done\n"
+    )
+    (repo.path / "tool").write_text(script)
+    for name in names:
+        (repo.path / f"{name}.sh").write_text("echo\n")
+        (repo.path / f"{name}.sh").chmod(0o755)
+    repo.git("add", "-A")
+    repo.git("commit", "-qm", "files")
+    report = await _run(repo, [Task("t", "service", writes=("*.sh",), exec=("sh", "tool", "{files}"))])
+    rows = report.tasks["t"].result["files"]
+    assert {path: row["state"] for path, row in rows.items()} == {
+        **{f"{name}.sh": "failed" for name in names}, "fine.sh": "changed", "linked.sh": "changed",
+    }  # fmt: skip
+    assert outside.read_text() == "mine"
+    told = repo.git("diff", "--summary", "HEAD", report.commit or "").splitlines()
+    assert [line.split() for line in told] == [
+        ["mode", "change", "100755", "=>", "100644", "fine.sh"], ["mode", "change", "100755", "=>", "120000", "linked.sh"],
+    ]  # fmt: skip
+
+
 async def test_a_program_gets_the_variables_that_it_is_to_have(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its name alone: another program gets nothing, and a key that a program says when it fails is kept nowhere."""
     monkeypatch.setenv("AGENT_KEY", "canary-0123456789")
