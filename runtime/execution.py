@@ -39,7 +39,7 @@ from .git import Repository
 from .handles import Notice
 from .journal import Journal
 from .progress import Progress
-from .report import RunReport, failed_files, failures_in
+from .report import RunReport, TaskReport, failed_files, failures_in
 from .runs import journal_path, landing_message, submitted_plan
 from .telemetry import configured
 
@@ -287,8 +287,8 @@ def _cost(spent: Spent) -> dict[str, float | int]:
     }
 
 
-def document(report: RunReport) -> dict[str, Any]:
-    """A run as the JSON that scripts rely on."""
+def document(report: RunReport, tasks: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A run as the JSON that scripts rely on. `tasks` are its tasks' rows, where somebody has them already."""
     return {
         "run": report.run,
         "ok": report.ok and not failed_files(report),
@@ -307,28 +307,30 @@ def document(report: RunReport) -> dict[str, Any]:
         "paused": report.paused or None,
         "cost": _cost(report.spent),
         "cost_by_specialist": {name: _cost(spent) for name, spent in report.spent_by_specialist.items()},
-        "tasks": {
-            name: {
-                "state": task.state,
-                "specialist": task.specialist,
-                "instance": task.instance,
-                "attempts": task.attempts,
-                "stolen": task.stolen,
-                "stolen_from": task.stolen_from or None,
-                "started_s": task.started_s,
-                "finished_s": task.finished_s,
-                "commit": task.commit,
-                "error": task.error,
-                **({"cost": _cost(task.spent)} if task.spent.tokens else {}),
-            }
-            for name, task in report.tasks.items()
-        },
+        "tasks": {name: task_row(task) for name, task in report.tasks.items()} if tasks is None else tasks,
         "instances": [attrs.asdict(one) for one in report.instances],
         "checks": [
             {"command": one.command, "ok": one.ok, "seconds": one.seconds, "exit": one.exit, "output": one.output}
             for one in report.checks
         ],
         "slowest_check": report.slowest_check,
+    }
+
+
+def task_row(task: TaskReport) -> dict[str, Any]:
+    """One task of that document."""
+    return {
+        "state": task.state,
+        "specialist": task.specialist,
+        "instance": task.instance,
+        "attempts": task.attempts,
+        "stolen": task.stolen,
+        "stolen_from": task.stolen_from or None,
+        "started_s": task.started_s,
+        "finished_s": task.finished_s,
+        "commit": task.commit,
+        "error": task.error,
+        **({"cost": _cost(task.spent)} if task.spent.tokens else {}),
     }
 
 

@@ -377,6 +377,7 @@ class Writer(Reader):
             raise
         self.path = path
         self.flushes = 0
+        self.listed = 0  # grows whenever what `runs` gives has changed
         self.failure: BaseException | None = None
         self._mutex = threading.RLock()  # one transaction at a time
         self._journals: tuple[Journal, ...] = ()  # of the runs that are being appended to; replaced, never changed
@@ -432,6 +433,7 @@ class Writer(Reader):
                 yield connection
                 hit(f"journal.{what}.before")
                 connection.execute("COMMIT")
+                self.listed += what not in ("flush", "memory")
                 hit(f"journal.{what}.after")
             except BaseException:
                 if connection.in_transaction:  # SQLite itself takes some back, when the disk is full
@@ -536,6 +538,7 @@ class Writer(Reader):
             self.failure = error
         else:
             self.flushes += 1
+            self.listed += any(state is not None for _, _, state in taken)
             for journal, records, _ in taken:
                 journal.written += len(records)
         for journal, _, _ in taken:

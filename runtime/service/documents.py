@@ -12,17 +12,63 @@ import msgspec
 
 from .. import execution
 from ..core.machine import Machine
-from ..core.record import CLAIMING, WAITING
+from ..core.record import CLAIMING, DONE, WAITING, Record
 from ..handles import Notice
 from ..report import RunReport, build
 from .served import Status
 
 
-def run_document(status: Status, repository: str) -> dict[str, Any]:
-    """A run as it stands; what the command line prints with `--json`, and what only a daemon knows."""
-    told = execution.document(status.report if status.report is not None else build(Machine()))
+@attrs.define
+class Rows:
+    """The tasks of a run that goes on, as JSON: each made anew only when something about it has changed."""
+
+    _status: dict[str, tuple[Any, msgspec.Raw]] = attrs.field(factory=dict)  # {task: (what it is made of, JSON)}
+    _graph: dict[str, tuple[Any, msgspec.Raw]] = attrs.field(factory=dict)
+
+    def status(self, machine: Machine, report: RunReport) -> dict[str, msgspec.Raw]:
+        """The rows of `run_document`."""
+        found = {}
+        for name, record in machine.records.items():
+            made_of = (
+                record.state,
+                record.attempt,
+                record.ran_on,
+                record.stolen_from,
+                record.started_s,
+                record.finished_s,
+                record.commit,
+                record.error,
+                record.spent,
+            )
+            kept = self._status.get(name)
+            if kept is None or kept[0] != made_of:
+                row = {**execution.task_row(report.tasks[name]), "state": record.state, "error": record.error}
+                kept = self._status[name] = (made_of, msgspec.Raw(msgspec.json.encode(row)))
+            found[name] = kept[1]
+        return found
+
+    def graph(self, machine: Machine) -> list[msgspec.Raw]:
+        """The rows of `graph_document`."""
+        found = []
+        for name, record in machine.records.items():
+            waits = _waits_for(machine, record)
+            made_of = (record.state, record.level, record.ran_on, record.stolen_from, record.error, waits, record.task)
+            kept = self._graph.get(name)
+            if kept is None or kept[0] != made_of:
+                kept = self._graph[name] = (made_of, msgspec.Raw(msgspec.json.encode(_graph_row(record, waits))))
+            found.append(kept[1])
+        return found
+
+
+def run_document(status: Status, repository: str, rows: Rows | None = None) -> dict[str, Any]:
+    """A run as it stands; what the command line prints with `--json`, and what only a daemon knows. `rows` are kept by whoever
+    asks often."""
+    report = status.report if status.report is not None else build(Machine())
     if status.machine is not None:
-        told["tasks"] = _live_tasks(status.machine, told["tasks"])
+        rows = Rows() if rows is None else rows
+        told = execution.document(report, rows.status(status.machine, report))
+    else:
+        told = execution.document(report)
     return {
         **told,
         "run": status.run,
@@ -39,42 +85,42 @@ def run_document(status: Status, repository: str) -> dict[str, Any]:
     }
 
 
-def _live_tasks(machine: Machine, tasks: dict[str, Any]) -> dict[str, Any]:
-    """A report knows final states only; here a task that runs, or will, says so."""
-    records = machine.records
-    return {name: {**task, "state": records[name].state, "error": records[name].error} for name, task in tasks.items()}
+def _waits_for(machine: Machine, record: Record) -> tuple[str, ...]:
+    if record.state == CLAIMING:
+        return tuple(machine.registry.blockers(record.task.id))
+    if record.state == WAITING:
+        return tuple(one for one in record.task.after if machine.records[one].state != DONE)
+    return ()
 
 
-def graph_document(machine: Machine | None) -> dict[str, Any]:
+def _graph_row(record: Record, waits: Sequence[str]) -> dict[str, Any]:
+    return {
+        "id": record.task.id,
+        "specialist": record.task.specialist,
+        "state": record.state,
+        "level": record.level,
+        "after": record.task.after,
+        "writes": record.task.writes,
+        "reads": record.task.reads,
+        "goal": record.task.goal,
+        "instance": record.ran_on or None,
+        "stolen_from": record.stolen_from or None,
+        "waits_for": waits,
+        "error": record.error,
+    }
+
+
+def graph_document(machine: Machine | None, rows: Rows | None = None) -> dict[str, Any]:
     """The tasks with what they wait for, and the claims that are held: what a picture of the run is made of."""
     if machine is None:
         return {"tasks": [], "orders": []}
-    rows = []
-    for name, record in machine.records.items():
-        after = [one for one in record.task.after if machine.records[one].state != "done"]
-        waits = list(machine.registry.blockers(name)) if record.state == CLAIMING else after
-        rows.append(
-            {
-                "id": name,
-                "specialist": record.task.specialist,
-                "state": record.state,
-                "level": record.level,
-                "after": list(record.task.after),
-                "writes": list(record.task.writes),
-                "reads": list(record.task.reads),
-                "goal": record.task.goal,
-                "instance": record.ran_on or None,
-                "stolen_from": record.stolen_from or None,
-                "waits_for": waits if record.state in (WAITING, CLAIMING) else [],
-                "error": record.error,
-            }
-        )
+    rows = Rows() if rows is None else rows
     orders = [
         {"first": name, "then": behind.task.id}
         for name, record in machine.records.items()
         for behind in record.ordered_by or ()
     ]
-    return {"tasks": rows, "orders": orders}
+    return {"tasks": rows.graph(machine), "orders": orders}
 
 
 def task_document(machine: Machine, report: RunReport, task: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from hypercorn.typing import ConnectionState
 
 from ..errors import BadInput
 from .guard import Application
+from .plain import Exchange, parse
 
 SEND_LIMIT_S: Final = 30.0
 IDLE_S: Final = 5
@@ -84,6 +85,12 @@ class _Protocol(H11Protocol):
 
     head = b""
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is under way, and nothing has come of a next request."""
+        states = self.connection.our_state, self.connection.their_state
+        return self.stream is None and states == (h11.IDLE, h11.IDLE) and not self.connection.trailing_data[0]
+
     async def _check_protocol(self, event: Any) -> None:
         """Whatever else is asked for is a request like any other, and the guard's to refuse."""
 
@@ -105,13 +112,16 @@ class _Protocol(H11Protocol):
 class _Connection:
     """One client: what it sends goes to the protocol, what the protocol sends goes to it, within limits of time."""
 
-    def __init__(self, app: ASGIWrapper, config: Config, context: WorkerContext, stream: trio.SocketStream) -> None:
+    def __init__(self, app: Application, config: Config, context: WorkerContext, stream: trio.SocketStream) -> None:
+        self.app = app
+        self.config = config
+        self.context = context
         self.stream = stream
         self.sending = trio.Lock()
         self.group = TaskGroup()
         self.reading = trio.CancelScope()
         self.read_until = trio.current_time() + IDLE_S  # when it is over, unless a request is under way
-        self.protocol = _Protocol(app, config, context, self.group, ConnectionState({}), False, None, None, self.send)
+        self.protocol: _Protocol | None = None  # made when the first request comes that is not plain
 
     async def run(self) -> None:
         """Until the client is gone, or has been idle for too long, or does not read."""
@@ -123,18 +133,46 @@ class _Connection:
                 await trio.aclose_forcefully(self.stream)
 
     async def _read(self) -> None:
+        more = b""  # what came while a plain request was answered
         while True:
-            data: bytes | bytearray = b""
-            with trio.CancelScope(deadline=self.read_until) as self.reading:
-                try:
-                    data = await self.stream.receive_some(_PIECE_BYTES)
-                except (trio.ClosedResourceError, trio.BrokenResourceError):
-                    data = b""
-            if not self.reading.cancelled_caught:
-                await self.protocol.handle(RawData(bytes(data)))
+            data, more = more, b""
             if not data:
-                await self.protocol.handle(Closed())
+                with trio.CancelScope(deadline=self.read_until) as self.reading:
+                    data = await self._receive()
+            at_rest = self.protocol is None or self.protocol.at_rest
+            if data and at_rest and (scope := parse(data)) is not None:
+                exchange = Exchange(scope, self._receive, self._send)
+                self.read_until = math.inf
+                await exchange.run(self.app)
+                self.read_until, more = trio.current_time() + IDLE_S, bytes(exchange.more)
+                if exchange.keep and not self.context.terminated.is_set():
+                    continue
+                await self._end()
                 return
+            if data or (self.protocol is not None and not self.reading.cancelled_caught):
+                await self._whole().handle(RawData(data))
+            if not data:
+                await self._tell_closed()
+                return
+
+    def _whole(self) -> _Protocol:
+        """The whole parser."""
+        if self.protocol is None:
+            app = ASGIWrapper(self.app)  # type: ignore[arg-type]  # its scopes are TypedDicts, ours plain mappings
+            state = ConnectionState({})
+            self.protocol = _Protocol(app, self.config, self.context, self.group, state, False, None, None, self.send)
+        return self.protocol
+
+    async def _tell_closed(self) -> None:
+        if self.protocol is not None:
+            await self.protocol.handle(Closed())
+
+    async def _receive(self) -> bytes:
+        """What the client sends next; nothing when it is gone."""
+        try:
+            return bytes(await self.stream.receive_some(_PIECE_BYTES))
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            return b""
 
     async def send(self, event: Event) -> None:
         """What the protocol has for us."""
@@ -152,10 +190,10 @@ class _Connection:
                 try:
                     await self.stream.send_all(data)
                 except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.protocol.handle(Closed())
+                    await self._tell_closed()
         if limit.cancelled_caught:  # it does not read
             await trio.aclose_forcefully(self.stream)
-            await self.protocol.handle(Closed())
+            await self._tell_closed()
 
     async def _end(self) -> None:
         """Have what was sent arrive, and tell that no more comes; the reader ends by that."""
@@ -163,7 +201,7 @@ class _Connection:
             with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, OSError):
                 await self.stream.send_eof()  # the client may be quicker
         await self.stream.aclose()
-        await self.protocol.handle(Closed())
+        await self._tell_closed()
 
     def leave(self) -> None:
         """End now, if no request is under way."""
@@ -188,13 +226,12 @@ class Listening:
         config.include_server_header = False
         config.h11_max_incomplete_size = 32 * 1024
         context = WorkerContext(None)
-        app = ASGIWrapper(self.app)  # type: ignore[arg-type]  # its scopes are TypedDicts, ours plain mappings
 
         async def handle(stream: trio.SocketStream) -> None:
             if len(self.connections) >= MOST_CONNECTIONS:
                 await trio.aclose_forcefully(stream)
                 return
-            connection = _Connection(app, config, context, stream)
+            connection = _Connection(self.app, config, context, stream)
             self.connections.add(connection)
             try:
                 await connection.run()

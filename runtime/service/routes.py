@@ -17,14 +17,14 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 
 from ..submission import Refactor, Settings, checked_client, checked_key
-from .documents import graph_document, run_document, task_document
+from .documents import Rows, graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
 from .links import LINK_S, SESSION_S, Links
 from .page import asset
 from .problems import Problem, problem_of
 from .served import Served, Status
-from .stream import HEARTBEAT_S, EventStream
+from .stream import HEARTBEAT_S, Encoded, EventStream
 
 PLAN_TYPES: Final[Mapping[str, str]] = {
     "application/toml": "toml",
@@ -146,10 +146,12 @@ class Api:
     metrics: Callable[[Host], bytes]
     description: Callable[[], dict[str, Any]]
     # Requests are answered a few at a time, so that a crowd of them does not come between a run's own steps.
-    turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(4))
+    encoded: Encoded = attrs.field(factory=Encoded)
+    turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(16))
     _kept: dict[tuple[str, str, str], tuple[Any, bytes]] = attrs.field(
         factory=dict
     )  # {(repository, run, what): (version, JSON)}
+    _rows: dict[tuple[str, str], Rows] = attrs.field(factory=dict)  # {(repository, run): its tasks as JSON}
 
     def router(self, mounts: Mapping[str, Application]) -> Application:
         """The ASGI application; `mounts` are others under paths of their own."""
@@ -274,22 +276,25 @@ class Api:
 
     async def status(self, request: Request) -> Any:
         served = self._served(request)
-        return await self._same(request, "status", lambda status: run_document(status, served.id))
+        return await self._same(request, "status", lambda status, rows: run_document(status, served.id, rows))
 
     async def graph(self, request: Request) -> Any:
-        return await self._same(request, "graph", lambda status: graph_document(status.machine))
+        return await self._same(request, "graph", lambda status, rows: graph_document(status.machine, rows))
 
-    async def _same(self, request: Request, what: str, make: Callable[[Status], dict[str, Any]]) -> Response:
+    async def _same(self, request: Request, what: str, make: Callable[[Status, Rows], dict[str, Any]]) -> Response:
         """What is told of a run, made anew only when something has happened in it since."""
         served, run = self._served(request), self._run(request)
         version = served.version(run)
         key = (served.id, run, what)
         kept = self._kept.get(key)
         if kept is None or version is None or kept[0] != version:
-            kept = (version, msgspec.json.encode(make(await served.status(run)), enc_hook=str))
+            rows = self._rows.setdefault((served.id, run), Rows())
+            kept = (version, msgspec.json.encode(make(await served.status(run), rows), enc_hook=str))
             self._kept[key] = kept
             while len(self._kept) > _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))
+            while len(self._rows) > _MOST_KEPT:
+                self._rows.pop(next(iter(self._rows)))
         return Response(kept[1], media_type="application/json")
 
     async def task(self, request: Request) -> Any:
@@ -315,7 +320,7 @@ class Api:
             heartbeat_s = 0.0
         if not 0.05 <= heartbeat_s <= 60.0:
             raise Problem("bad-input", "heartbeat_s: it must be a number of seconds from 0.05 to 60")
-        return EventStream(served, run, start, heartbeat_s)
+        return EventStream(served, run, start, heartbeat_s, self.encoded)
 
     async def news(self, request: Request) -> Any:
         start = _number(request, "from", 1, 1, 2**53)
@@ -548,7 +553,7 @@ ENDPOINTS: Final = (
     ),
     Endpoint("GET", _R, Api.repository, "A repository with its queue", problems=("no-such-repository",)),
     Endpoint(
-        "GET", _R + "/runs", Api.runs, "The runs, oldest first", query=("limit", "state"),
+        "GET", _R + "/runs", Api.runs, "The runs, oldest first", query=("limit", "state"), waits=True,
         problems=("bad-input", "no-such-repository", "journal"),
     ),
     Endpoint(

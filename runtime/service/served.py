@@ -65,6 +65,7 @@ from .gate import AttemptGate
 from .problems import Problem
 from .queue import Queue, Waits
 from .reading import Claims, claims_of, load_plan, plan_text
+from .together import Together
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
@@ -136,6 +137,11 @@ class Served:
     _door: trio.Lock = attrs.field(factory=trio.Lock)
     _intake: trio.Lock = attrs.field(factory=trio.Lock)
     _landing: trio.Lock = attrs.field(factory=trio.Lock)
+    _listing: Together[list[past_runs.RunEntry]] = attrs.field(init=False)
+    _listed: tuple[Writer | None, int, list[past_runs.RunEntry]] = (None, 0, [])  # as of a writer's version
+
+    def __attrs_post_init__(self) -> None:
+        self._listing = Together(partial(past_runs.entries, self.repository))
 
     @property
     def path(self) -> Path:
@@ -649,7 +655,10 @@ class Served:
 
     async def entries(self) -> list[past_runs.RunEntry]:
         """All runs, oldest first; those that wait for their turn are `queued`."""
-        listed = await trio.to_thread.run_sync(past_runs.entries, self.repository)
+        writer, version = self._writer, self._writer.listed if self._writer is not None else 0
+        if writer is None or self._listed[:2] != (writer, version):  # without one, another process may have changed it
+            self._listed = (writer, version, await self._listing.get())
+        listed = self._listed[2]
         return [
             attrs.evolve(one, state=self._state(self.live[one.run]), ok=False) if one.run in self.live else one
             for one in listed

@@ -2,22 +2,48 @@
 
 An event and the commands that followed from it have one sequence number; the `id:` line comes with the last of them, so that a
 client that reconnects with `Last-Event-ID` has each of them once. After the last event comes one of type `end`.
+
+Many may watch one run: what is told is encoded once for all of them, and each is told every `GATHER_S` at most, of all by then.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import attrs
 import msgspec
 import trio
 
+from ..handles import Notice
 from .documents import event_rows
 from .guard import Receive, Scope, Send
 from .problems import Problem
 from .served import Served
 
 HEARTBEAT_S: Final = 15.0
+GATHER_S: Final = 0.03
+_MOST_KEPT: Final = 16
+
+
+@attrs.define
+class Encoded:
+    """Notices as the bytes of a stream; the last batches are kept, because whoever watches the same run asks for the same ones."""
+
+    _kept: dict[tuple[int, int, int], tuple[object, bytes]] = attrs.field(
+        factory=dict
+    )  # {(first notice, from, to): ...}
+
+    def of(self, batch: Sequence[Notice]) -> bytes:
+        """The bytes."""
+        event = batch[0].event
+        key = (id(event), batch[0].seq, batch[-1].seq)
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = self._kept[key] = (event, _encoded(batch))  # the event too: so that its id stays its own
+            if len(self._kept) > _MOST_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+        return kept[1]
 
 
 @attrs.define
@@ -28,6 +54,7 @@ class EventStream:
     run: str
     start: int
     heartbeat_s: float = HEARTBEAT_S
+    encoded: Encoded = attrs.field(factory=Encoded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything, then the end."""
@@ -61,12 +88,9 @@ class EventStream:
                     told = {"state": "queued", "waits": attrs.asdict(waits) if waits is not None else None}
                     await outgoing.send(_event("queued", msgspec.json.encode(told)))
                     continue
-                rows = event_rows(batch)
-                parts = [
-                    _event(kind, data, seq if number + 1 == len(rows) or rows[number + 1][0] != seq else None)
-                    for number, (seq, kind, data) in enumerate(rows)
-                ]
-                await outgoing.send(b"".join(parts))
+                next_at = trio.current_time() + GATHER_S
+                await outgoing.send(self.encoded.of(batch))
+                await trio.sleep_until(next_at)
             live = self.served.live.get(self.run)
             if live is not None:
                 await live.over.wait()
@@ -76,6 +100,14 @@ class EventStream:
             except Problem as problem:
                 told = {"run": self.run, "state": "unknown", "error": problem.detail}
             await outgoing.send(_event("end", msgspec.json.encode(told)))
+
+
+def _encoded(batch: Sequence[Notice]) -> bytes:
+    rows = event_rows(batch)
+    return b"".join(
+        _event(kind, data, seq if number + 1 == len(rows) or rows[number + 1][0] != seq else None)
+        for number, (seq, kind, data) in enumerate(rows)
+    )
 
 
 def _event(kind: str, data: bytes, seq: int | None = None) -> bytes:
