@@ -281,7 +281,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
             say(f"  {task.state} {name}: {because(name, task.error)}")
     for check in report.checks:
         say(f"  check {'green' if check.ok else 'RED'}: {check.command} ({check.seconds:.1f} s)")
-        if not check.ok:
+        if check.output.strip() and not check.ok:
             say("\n".join(f"    {line}" for line in check.output.strip().splitlines()[-15:]))
     if len(report.checks) > 1:
         say(f"  slowest check: {report.slowest_check}")

@@ -27,7 +27,7 @@ from .errors import BadInput, JourneymanError, RunHeld
 from .execution import EXIT_BAD_INPUT, EXIT_OK, EXIT_RED, document
 from .git import Repository
 from .outlook import Outlook, outlook
-from .progress import clock, money
+from .progress import because, clock, money
 from .rehearsal import rehearse
 from .report import RunReport
 from .serving import Spoken, socketed
@@ -152,7 +152,7 @@ def show(run_name: str, task: str | None, repo: str, as_json: bool, socket_path:
     for name, one in report.tasks.items():
         took = clock(one.finished_s - one.started_s) if one.finished_s is not None and one.started_s is not None else ""
         stolen = f"  stolen from {one.stolen_from}" if one.stolen else ""
-        why = f"  {one.error}" if one.error and one.state != "done" else ""
+        why = f"  {because(name, one.error)}" if one.error and one.state != "done" else ""
         cost = f"  {money(one.spent)}" if one.spent.tokens else ""
         click.echo(f"  {one.now:<10}{took:>7}  {name}  {one.instance or ''}{stolen}{cost}{why}")
     click.echo("")

@@ -15,6 +15,7 @@ from .handles import Notice
 
 _BAR = 30
 _LINE_EACH = 100  # tasks; a log of more has a line for every so many, about _LINES in all
+_REASON = 600  # characters of why a task failed, in a line for people
 _LINES = 25
 
 
@@ -146,6 +147,8 @@ class Progress:
 
     def render(self, now: float, width: int, doing: Mapping[str, str] | None = None, rows: int = 24) -> list[str]:
         """The live view, at most `rows` lines of at most `width` characters."""
+        if not self.estimates:  # not begun; it may yet be refused
+            return []
         counts = self.counts()
         total = max(1, len(self.estimates))
         settled = len(self.states)
@@ -184,8 +187,9 @@ class Progress:
 
 
 def because(task: str, error: str | None) -> str:
-    """Why a task is not done, for a line that has named it: a task that is called like its one file is not named twice."""
-    return (error or "").removeprefix(f"{task}: ")
+    """Why a task is not done, for a line that has named it: a task that is called like its one file is not named twice, and a long
+    list of paths is cut (`show RUN TASK` and `--json` have all)."""
+    return fit((error or "").removeprefix(f"{task}: "), _REASON)
 
 
 def money(spent: ev.Spent) -> str:

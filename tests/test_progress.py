@@ -7,8 +7,9 @@ import trio.testing
 
 from runtime import Plan, Runtime, Specialist, Task
 from runtime.core import events as ev
+from runtime.errors import ClaimViolation
 from runtime.handles import Notice
-from runtime.progress import Progress
+from runtime.progress import Progress, because
 
 
 async def _notices() -> list[Notice]:
@@ -41,9 +42,25 @@ async def test_the_view_fits_at_every_moment(width: int, autojump_clock: trio.te
     assert progress.states["behind"] == "skipped"
 
 
+def test_what_has_not_begun_shows_nothing() -> None:
+    """A run that is refused before it has a task leaves no empty bar above the refusal."""
+    assert Progress().render(0.0, 80) == []
+
+
+def test_a_reason_is_one_that_can_be_read() -> None:
+    """Three hundred paths in why a task failed are cut in a line for people, and the task is not named twice."""
+    error = ClaimViolation("t", [f"src/__pycache__/module_{number}.pyc" for number in range(300)])
+    assert because("t", str(error)).startswith(
+        "task 't' changed paths outside its claims: src/__pycache__/module_0.pyc, "
+    )
+    assert len(because("t", str(error))) <= 600
+    assert because("a.py", "a.py: exit code 1") == "exit code 1"
+
+
 def test_what_was_bought_is_shown_as_it_is_spent() -> None:
     """Dollars and tokens of answers, and of answers that were lost, are in the view; without any there is no word of money."""
     progress = Progress()
+    progress.take(Notice(0, 0.5, ev.Submitted("g1", (Task("t", "interface"),))))
     assert "$" not in "".join(progress.render(0.0, 80))
     progress.take(Notice(1, 1.0, ev.Answered("t", 1, 1, spent=ev.Spent(input=10, cache_read=90, output=20, usd=0.25))))
     progress.take(Notice(2, 2.0, ev.Charged("t", 1, ev.Spent(input=30, usd=0.5), "broken off")))
