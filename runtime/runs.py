@@ -278,7 +278,8 @@ def landing_message(machine: Machine) -> str:
     done = [record.task for record in machine.records.values() if record.commit is not None]
     goals = list(dict.fromkeys(task.goal.strip().split("\n")[0] for task in done if task.goal.strip()))
     name = machine.opened.name
-    head = name or (goals[0] if len(goals) == 1 else f"Change {len(done)} places with Journeyman")
+    names = done[0].id if len(done) == 1 else f"{len(done)} tasks"
+    head = name or (goals[0] if len(goals) == 1 else f"Change made by Journeyman: {names}")
     body = "\n".join(f"- {goal}" for goal in goals[:50]) if len(goals) > 1 else ""
     return f"{head}\n\n{body}".strip()
 

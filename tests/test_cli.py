@@ -317,6 +317,15 @@ def test_changed_targets_are_refused_unless_told(repo: Repo) -> None:
     assert (repo.path / "src/m1.py").read_text() == "print('mine')\n"
 
 
+def test_a_plan_without_words_is_landed_by_its_tasks_name(repo: Repo) -> None:
+    """With neither a name nor a goal the landed commit says what it was, a single task by its name."""
+    repo.commit(SOURCES)
+    task = '[[task]]\nid = "shape"\nspecialist = "service"\nwrites = ["new.txt"]\nexec = ["touch", "new.txt"]\n'
+    (repo.path.parent / "plan.toml").write_text(task)
+    assert journeyman("run", "../plan.toml", "--land", cwd=repo.path).code == 0
+    assert repo.git("log", "-1", "--format=%s") == "Change made by Journeyman: shape"
+
+
 def test_together_lands_all_or_none(repo: Repo) -> None:
     """With --together one failed file keeps everything off the branch."""
     base = repo.commit({**SOURCES, "src/bad.py": "def f(:\n    print(1)\n"})
