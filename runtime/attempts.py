@@ -63,6 +63,14 @@ class Attempts:
         self.pool.setup = plan.setup
         self.pool.setup_timeout_s = plan.setup_timeout_s
 
+    async def refuse_full_disk(self, plan: Plan, base: str) -> None:
+        """Raises RepositoryRefused where a task or a check of a plan needs a worktree that the disk has no room for."""
+        if plan.checks or any(self._on_disk(task) for task in plan.tasks):
+            await trio.to_thread.run_sync(self.pool.refuse_full_disk, base)
+
+    def _on_disk(self, task: Task) -> bool:
+        return task.exec is not None or (not task.way and self.specialists[task.specialist].isolation == "worktree")
+
     async def begin(self, run: str, base: str, *, alone: bool = True) -> Line:
         """Make the run's line, or find it as an earlier process left it. `alone`: no other run of this process is in the
         repository, so what looks left over is."""
@@ -105,7 +113,7 @@ class Attempts:
         overlay = Overlay(self.repository, base, task=task.id, may_write=may_write, request=request)
         if kept is not None:
             overlay.restore(kept, conversation.contents if conversation is not None else {})
-        if task.exec is not None or (not task.way and specialist.isolation == "worktree"):
+        if self._on_disk(task):
             async with (
                 self.pool.lease(base, task=task.id, may_write=may_write, request=request) as lease,
                 self._kept_when_it_fails(task, start, lease),

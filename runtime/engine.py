@@ -234,6 +234,8 @@ class Runtime:
         """
         repository = self._attempts.repository if self._attempts else None
         prepared = preparation.prepare(plan, self.specialists, repository, self._estimator, self._open_tasks())
+        if self._attempts is not None:
+            await self._attempts.refuse_full_disk(plan, prepared.base)
         await self._open_run(prepared.base, plan)
         self._configure(plan)
         group = self._submit(prepared.tasks, prepared, plan.on_failure, plan.max_failures)

@@ -173,7 +173,7 @@ class Pool:
         self._making += 1
         try:
             folder = await trio.to_thread.run_sync(self._choose)
-            await trio.to_thread.run_sync(self._refuse_full_disk, commit)
+            await trio.to_thread.run_sync(self.refuse_full_disk, commit)
             # Git cannot add two at once. Filling them it could, but three of Django's size took 4.2 s at the same time and 2.2 s one
             # after the other (file systems take turns in making files), and the first can be used after a third of that.
             async with self._lock:
@@ -244,7 +244,8 @@ class Pool:
             if pointer is None or not pointer.parent.is_dir():
                 remove_all(record)
 
-    def _refuse_full_disk(self, commit: str) -> None:
+    def refuse_full_disk(self, commit: str) -> None:
+        """Raises RepositoryRefused when there is no room for another worktree, or to work in those that are there."""
         files = self.repository.files(self.repository.tree_of(commit))
         need = sum(self.repository.blob_size(oid) for mode, oid in files.values() if mode != MODE_SUBMODULE)
         place = self.folder

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import stat
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -14,8 +16,12 @@ from claude_stage import Patience
 from conftest import Repo
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from runtime import Plan, Rewrite, Task
+from runtime.blocking import Runtime
+from runtime.errors import RepositoryRefused
 from runtime.git import Repository
 from runtime.worktrees import Pool
+from specialists import BUILTIN, Ways
 
 NAMES = (
     "a",
@@ -165,3 +171,21 @@ async def test_a_long_attempt_is_not_waited_for(repo: Repo, patient_clock: MockC
             assert len({first.folder, third.folder, *(where for _, where in got)}) == 4
         nursery.cancel_scope.cancel()
     assert max(at for at, _ in got) <= 3 * 60
+
+
+def test_a_full_disk_is_refused_before_anything_starts(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A plan that needs a worktree is refused with what it needs and what there is, and leaves no run; one that works in memory runs."""
+    repo.commit({"a.py": "print(1)\n"})
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1024 * 1024))
+    task = Task("t", "service", writes=("a.py",), exec=("true", "{file}"))
+    with (
+        Runtime(BUILTIN, repo=repo.path, ways=Ways()) as runtime,
+        pytest.raises(RepositoryRefused, match=r"200 MiB to spare, but .* has only 1 MiB free; make room"),
+    ):
+        runtime.run(Plan([task]))
+    assert not (repo.path / ".git/journeyman/journal.db").exists()
+    with Runtime(BUILTIN, repo=repo.path, ways=Ways()) as runtime:
+        in_memory = Task("t", "service", writes=("a.py",), rewrite=Rewrite("print($A)", "log($A)", "python"))
+        assert runtime.run(Plan([in_memory])).ok
