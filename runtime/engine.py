@@ -46,7 +46,7 @@ from .core.events import (
     Submitted,
     Tick,
 )
-from .core.machine import Machine
+from .core.machine import RULES, Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
 from .errors import BadInput, Bug, ClaimViolation, GiveUp
@@ -413,6 +413,7 @@ class Runtime:
                 wall_s=time.time(),
                 grow=plan.claims == "grow",
                 name=plan.name,
+                rules=RULES,
                 plan=preparation.rules(preparation.within(plan, self._budget_usd, self._budget_tokens)),
             )
         )

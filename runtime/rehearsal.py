@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 
 from .core.events import CrewSpec, Opened, Submitted
-from .core.machine import Machine
+from .core.machine import RULES, Machine
 from .core.simulate import Chances, play
 from .core.task import Specialist
 from .execution import for_claude
@@ -124,7 +124,7 @@ class _Stage:
             CrewSpec(one.name, instances[one.name], min(one.min_instances, instances[one.name]), one.helps)
             for one in self._specialists
         )
-        opened = Opened("simulated", crews, max_instances=self._max_instances)
+        opened = Opened("simulated", crews, max_instances=self._max_instances, rules=RULES)
         spans, bounds, retries, bought = [], [], 0, 0
         binding: Counter[tuple[BoundBy, str]] = Counter()
         spare = True

@@ -40,7 +40,7 @@ from runtime.core.events import (
     Tick,
     Told,
 )
-from runtime.core.machine import Machine
+from runtime.core.machine import RULES, Machine
 from runtime.core.plan import conflicts
 from runtime.core.record import DONE, FINAL, RUNNING
 from runtime.core.task import Task
@@ -142,7 +142,14 @@ class World:
             CrewSpec("test", rng.randint(1, 3), rng.randint(0, 1)),
         )
         self._post(
-            Opened("sim", crews, max_instances=rng.choice((1, 2, 3, 5, 20)), merges=True, idle_s=rng.choice((0.5, 5.0)))
+            Opened(
+                "sim",
+                crews,
+                max_instances=rng.choice((1, 2, 3, 5, 20)),
+                merges=True,
+                idle_s=rng.choice((0.5, 5.0)),
+                rules=RULES if self.seed % 4 else 0,
+            )
         )
 
     def _submit(self, group: str, tasks: tuple[Task, ...]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from runtime.core.commands import Abort, Backoff, Command, Grant, Refuse, Retire, Settled, Spawn, Start
+from runtime.core.commands import Abort, Backoff, Command, Grant, Refuse, Retire, Rollback, Settled, Spawn, Start
 from runtime.core.events import (
     Answered,
     Asked,
@@ -25,6 +25,7 @@ from runtime.core.events import (
     Opened,
     Resumed,
     Retried,
+    RolledBack,
     Stepped,
     Submitted,
     Tick,
@@ -47,6 +48,9 @@ class Row:
     writes: tuple[str, ...]
     reads: tuple[str, ...]
     allowed: int
+    group: str
+    unit: str  # what is taken back together, where the group's policy says so
+    level: int = 0
     state: str = "open"
     attempt: int = 0
     instance: str = ""
@@ -76,6 +80,17 @@ class Model:
     draining: bool = False
     got_on: bool = False  # an attempt ended since the process last died
     alone: bool = False  # one of those that ran at the last death is suspect: one at a time
+    stops: dict[str, int | None] = attrs.field(
+        factory=dict
+    )  # {group: failures until nothing more of it is started}; None = any
+    takes_back: dict[str, str] = attrs.field(
+        factory=dict
+    )  # {group: "scope" or "level"}; absent = nothing is taken back
+    failures: dict[str, int] = attrs.field(factory=dict)  # {group: how many}
+    poisoned: set[tuple[str, str]] = attrs.field(factory=set)  # {(group, unit)} in which something failed
+    rolling: list[set[str]] = attrs.field(
+        factory=list
+    )  # tasks with commits that the line is to take out, each lot at once
     redo: list[str] = attrs.field(factory=list)  # tips to go back to, the next one last
     rewound: bool = False  # a step was taken: what is done no longer tells what its dependants may be
 
@@ -84,7 +99,7 @@ class Model:
         getattr(self, f"_{type(event).__name__.lower()}")(event, now)
         for command in commands:
             self._command(command, now)
-        if not self.draining and self.any("held") and not self.any("running", "merging", "backoff"):
+        if not self.draining and self.any("held") and not self.any("running", "merging", "backoff", "rolling back"):
             self.draining = True  # nothing will happen before a resume
 
     def tasks(self, *states: str) -> list[str]:
@@ -93,6 +108,16 @@ class Model:
 
     def any(self, *states: str) -> bool:
         return any(row.state in states for row in self.rows.values())
+
+    def spoilers(self) -> list[str]:
+        """Running tasks whose failure takes others back."""
+        return [name for name in self.tasks("running") if self.rows[name].group in self.takes_back]
+
+    def mates(self, task: str) -> list[str]:
+        """Those that run beside a task and would be taken back with it."""
+        row = self.rows[task]
+        others = [(name, self.rows[name]) for name in self.tasks("running") if name != task]
+        return [name for name, other in others if (other.group, other.unit) == (row.group, row.unit)]
 
     @property
     def over(self) -> bool:
@@ -105,9 +130,17 @@ class Model:
         self.helps = {crew.name: crew.helps for crew in event.crews}
 
     def _submitted(self, event: Submitted, now: float) -> None:
+        self.stops[event.group] = 1 if event.on_failure == "stop" else event.max_failures
+        if event.on_failure.startswith("rollback"):
+            self.takes_back[event.group] = event.on_failure.removeprefix("rollback-")
         for task, keys in zip(event.tasks, event.keys, strict=True):
             firsts = tuple(order.first for order in event.orders if order.then == task.id)
-            row = Row(task.specialist, task.after, firsts, keys.writes, keys.reads, task.attempts)
+            own = [self.rows[name] for name in (*task.after, *firsts) if self.rows[name].group == event.group]
+            level = max((one.level + 1 for one in own), default=0)
+            unit = f"{level}" if event.on_failure == "rollback-level" else task.scope or f"task {task.id}"
+            row = Row(
+                task.specialist, task.after, firsts, keys.writes, keys.reads, task.attempts, event.group, unit, level
+            )
             self.rows[task.id] = row
             if any(self.rows[name].state in FINAL - {"done"} for name in task.after):
                 self._end(task.id, "skipped")
@@ -133,7 +166,10 @@ class Model:
         if row is not None:
             row.commit = event.commit
             self.redo.clear()
-            self._end(event.task, "done")
+            if row.cancelling:  # what it was built on was taken back meanwhile
+                self._take_back([event.task])
+            else:
+                self._end(event.task, "done")
 
     def _failed(self, event: Failed, now: float) -> None:
         row = self._current(event.task, event.attempt, "merging" if event.kind == "conflict" else "running")
@@ -186,11 +222,14 @@ class Model:
 
     def _cancelrequested(self, event: CancelRequested, now: float) -> None:
         for name in [event.task] if event.task else list(self.rows):
-            row = self.rows[name]
-            if row.state == "running":
-                row.cancelling = True
-            elif row.state not in FINAL and row.state != "merging":
-                self._end(name, "cancelled")
+            self._cancel(name)
+
+    def _cancel(self, task: str) -> None:
+        row = self.rows[task]
+        if row.state == "running":
+            row.cancelling = True
+        elif row.state not in FINAL and row.state not in ("merging", "rolling back"):
+            self._end(task, "cancelled")
 
     def _drainrequested(self, event: DrainRequested, now: float) -> None:
         self.draining = True
@@ -221,7 +260,7 @@ class Model:
     def _retried(self, event: Retried, now: float) -> None:
         for task in event.tasks:
             row = self.rows[task.id]
-            row.state, row.allowed = "open", row.attempt + task.attempts
+            row.group, row.state, row.allowed = event.group, "open", row.attempt + task.attempts
             row.cancelling, row.crashes, row.turns = False, 0, None
 
     def _tick(self, event: Tick, now: float) -> None:
@@ -240,6 +279,16 @@ class Model:
         for name, commit in event.on.items():
             self.rows[name].state, self.rows[name].commit = "done", commit
 
+    def _rolledback(self, event: RolledBack, now: float) -> None:
+        self.redo.clear()
+        for name in [task for task in event.tasks if self.rows[task].state == "rolling back"]:
+            if event.error:
+                self.rows[name].state = "done"
+                self.rewound = True  # what was cancelled for it is not skipped
+            else:
+                self.rows[name].commit = None
+                self._gone(name)
+
     # --- what follows ------------------------------------------------------------------------------------------
 
     def _leave(self, row: Row, state: str) -> None:
@@ -248,12 +297,57 @@ class Model:
 
     def _end(self, task: str, state: str) -> None:
         """A task has ended; who comes after one that is not done, and waits, is skipped with it."""
-        self._leave(self.rows[task], state)
-        self.rows[task].turns = None
-        if state != "done":
+        row = self.rows[task]
+        self._leave(row, state)
+        row.turns = None
+        if state == "failed":
+            self._policy(row)
+        if state == "done" and (row.group, row.unit) in self.poisoned:
+            self._take_back([task])
+        elif state != "done":
+            self._skip_behind(task)
+
+    def _skip_behind(self, task: str) -> None:
+        for name, row in self.rows.items():
+            if task in row.after and row.state == "open":
+                self._end(name, "skipped")
+
+    def _policy(self, failed: Row) -> None:
+        """What the failure of a task means for its group."""
+        group = failed.group
+        self.failures[group] = self.failures.get(group, 0) + 1
+        if group in self.takes_back:
+            self.poisoned.add((group, failed.unit))
+            unit = [name for name, row in self.rows.items() if (row.group, row.unit) == (group, failed.unit)]
+            for name in unit:
+                if self.rows[name].state != "done":
+                    self._cancel(name)
+            self._take_back([name for name in unit if self.rows[name].state == "done"])
+        if self.failures[group] == self.stops.get(group):
             for name, row in self.rows.items():
-                if task in row.after and row.state == "open":
-                    self._end(name, "skipped")
+                if row.group == group and row.state in ("open", "backoff", "held"):
+                    self._end(name, "cancelled")
+
+    def _take_back(self, tasks: list[str]) -> None:
+        """Tasks that are done, or have just come onto the line, and what is done behind them; nobody goes on behind them."""
+        for task in tasks:  # grows while it is walked
+            for name, row in self.rows.items():
+                if task in row.after and name not in tasks:
+                    if row.state == "done":
+                        tasks.append(name)
+                    elif row.state == "merging":
+                        row.cancelling = True
+                    else:
+                        self._cancel(name)
+        for task in tasks:
+            self.rows[task].state = "rolling back"
+        for task in tasks:
+            if self.rows[task].commit is None:  # there is nothing on the line to take out
+                self._gone(task)
+
+    def _gone(self, task: str) -> None:
+        self._leave(self.rows[task], "cancelled")
+        self._skip_behind(task)
 
     def _command(self, command: Command, now: float) -> None:
         if isinstance(command, Start):
@@ -268,7 +362,11 @@ class Model:
             assert self.rows[command.task].cancelling, "stopped, and nobody asked for it"
         elif isinstance(command, Backoff):
             self.rows[command.task].due_s = now + command.delay_s
-        elif isinstance(command, Settled):
+        elif isinstance(command, Rollback):
+            assert {self.rows[task].state for task in command.tasks} == {"rolling back"}, (
+                f"{command}: nothing failed there"
+            )
+        elif isinstance(command, Settled) and not self.takes_back:  # what is taken back is told of as done first
             assert self.rows[command.task].state == command.state, f"{command}: the model has {self.rows[command.task]}"
         elif isinstance(command, Grant):
             row = self.rows[command.task]
@@ -286,7 +384,8 @@ class Model:
         assert row.state == "open", f"{start}: it is {row.state}"
         assert not self.draining, f"{start} while draining"
         assert all(self.rows[name].state == "done" for name in row.after), f"{start} before what it needs is done"
-        assert all(self.rows[name].state in FINAL for name in row.firsts), f"{start} out of order"
+        over = FINAL | {"rolling back"}  # it has ended; that its change goes again is a conflict at most
+        assert all(self.rows[name].state in over for name in row.firsts), f"{start} out of order"
         assert start.attempt == row.attempt + 1, f"{start} after attempt {row.attempt}"
         assert start.attempt <= row.allowed, f"{start}: it had {row.allowed}"
         crew = self.alive[start.instance]
@@ -308,7 +407,7 @@ class Model:
                 doomed = any(self.rows[name].state in FINAL - {"done"} for name in row.after)
                 assert (row.state == "skipped") <= doomed, f"{row} is skipped, and all that it needs is done"
                 assert doomed <= (row.state in FINAL - {"done"}), f"{row} can never be done, and is not skipped"
-        if not (self.draining or self.any("running", "merging", "backoff")):
+        if not (self.draining or self.any("running", "merging", "backoff", "rolling back")):
             assert self.over, (
                 f"nothing will happen any more, and these are open: {[(name, row) for name, row in self.rows.items() if row.state not in FINAL]}"
             )

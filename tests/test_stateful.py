@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from stateful_model import WORDS, Model
 
 from runtime.core.changes import Change, Changeset
-from runtime.core.commands import Command, Merge, Start
+from runtime.core.commands import Command, Merge, Rollback, Start
 from runtime.core.events import (
     Answered,
     Asked,
@@ -41,8 +41,8 @@ from runtime.core.events import (
     Tick,
     Told,
 )
-from runtime.core.machine import Machine
-from runtime.core.task import Task
+from runtime.core.machine import RULES, Machine
+from runtime.core.task import OnFailure, Task
 from runtime.record_codec import decode, encode
 
 CREWS = ("ui", "api")
@@ -54,6 +54,8 @@ CHANGES = Changeset("base", (Change("a", 0o100644, "0" * 40),))
 class Run(RuleBasedStateMachine):
     """One run: what its users, its instances, its line and its luck may do to it."""
 
+    policies: tuple[OnFailure, ...] = ("isolate", "isolate", "stop", "rollback-scope", "rollback-level")
+
     def __init__(self) -> None:
         super().__init__()
         self.machine = Machine()
@@ -62,6 +64,7 @@ class Run(RuleBasedStateMachine):
         self.journal: list[bytes] = []
         self.durable = 0  # records that are on the disk
         self.merges: list[Merge] = []  # commanded, and not come back
+        self.rollbacks: list[Rollback] = []  # as well
         self.tip = "base"
         self.line: dict[str, dict[str, tuple[int, str]]] = {"base": {}}  # {tip: {task: (attempt, commit)}}
         self.parents = {"base": ""}
@@ -74,6 +77,7 @@ class Run(RuleBasedStateMachine):
 
     def _take(self, commands: Sequence[Command]) -> None:
         self.merges += [one for one in commands if isinstance(one, Merge)]
+        self.rollbacks += [one for one in commands if isinstance(one, Rollback)]
 
     def _one(self, pick: int, *states: str) -> str:
         found = self.model.tasks(*states)
@@ -85,36 +89,45 @@ class Run(RuleBasedStateMachine):
         least=st.integers(0, 1),
         most=st.integers(1, 5),
         helps=st.booleans(),
+        data=st.data(),
+        policy=PICK,
     )
-    def open(self, ui: int, api: int, least: int, most: int, helps: bool) -> None:
+    def open(
+        self, ui: int, api: int, least: int, most: int, helps: bool, data: st.DataObject, policy: OnFailure
+    ) -> None:
         crews = (CrewSpec("ui", ui, 1, ("api",) if helps else ()), CrewSpec("api", api, least))
-        self._post(Opened("r1", crews, max_instances=most, merges=True, idle_s=1.0))
+        self._post(Opened("r1", crews, max_instances=most, merges=True, idle_s=1.0, rules=RULES))
         self.durable = len(self.journal)
+        self.submit(data, data.draw(st.integers(1, 5)), policy, None)
 
     # --- users -------------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: len(self.model.rows) < 16)
-    @rule(data=st.data(), count=st.integers(1, 5))
-    def submit(self, data: st.DataObject, count: int) -> None:
-        """A group of tasks that come after, are ordered behind and want what others want; acknowledged once it is durable."""
+    @precondition(lambda self: len(self.model.rows) < 40)
+    @rule(data=st.data(), count=st.integers(1, 5), policy=PICK, most=st.sampled_from([None, None, None, 2]))
+    def submit(self, data: st.DataObject, count: int, policy: int, most: int | None) -> None:
+        """A group of tasks that come after, are ordered behind and want what others want, under one policy for their failures;
+        acknowledged once it is durable."""
+        on_failure = self.policies[policy % len(self.policies)]
         known = list(self.model.rows)
         tasks, keys, orders, estimates = [], [], [], []
         for number in range(count):
             name = f"t{len(known)}"
-            before = st.sampled_from(known) if known else st.nothing()
-            after = data.draw(st.lists(before, max_size=2, unique=True)) if known else []
-            firsts = data.draw(st.lists(before, max_size=1)) if known else []
-            own = known[len(known) - number :]  # an order is between tasks of one plan
+            own = known[len(known) - number :]  # an order is between tasks of one plan, and so are levels
+            others = own if on_failure == "rollback-level" else known
+            before = st.sampled_from(others) if others else st.nothing()
+            after = data.draw(st.lists(before, max_size=2, unique=True)) if others else []
+            firsts = data.draw(st.lists(before, max_size=1)) if others else []
             orders += [Order(first, name, "a") for first in firsts if first not in after and first in own]
             writes = data.draw(st.lists(st.sampled_from(NAMES), max_size=2, unique=True))
             reads = data.draw(st.lists(st.sampled_from(NAMES), max_size=1))
             attempts = data.draw(st.integers(1, 3))
-            tasks.append(Task(name, data.draw(st.sampled_from(CREWS)), after=after, attempts=attempts))
+            scope = data.draw(st.sampled_from(("s", "s", "s", "r", "")))
+            tasks.append(Task(name, data.draw(st.sampled_from(CREWS)), after=after, attempts=attempts, scope=scope))
             keys.append(Keys(tuple(writes), tuple(reads)))
             estimates.append(float(data.draw(st.integers(1, 9))))
             known.append(name)
         group = f"g{len(self.machine.groups) + 1}"
-        self._post(Submitted(group, tuple(tasks), tuple(estimates), tuple(keys), tuple(orders)))
+        self._post(Submitted(group, tuple(tasks), tuple(estimates), tuple(keys), tuple(orders), on_failure, most))
         self.durable = len(self.journal)
 
     @precondition(lambda self: not self.model.over)
@@ -191,6 +204,21 @@ class Run(RuleBasedStateMachine):
         if kind != "cancelled" or self.model.rows[name].cancelling:
             self._post(Failed(name, self.model.rows[name].attempt, kind, kind, least, fresh=fresh, hold=hold))
 
+    @precondition(lambda self: bool(self.model.spoilers()))
+    @rule(pick=PICK, merged=st.integers(0, 2))
+    def spoil(self, pick: int, merged: int) -> None:
+        """Those that run beside a task come to their end, some onto the line; then it fails for good, and they are taken back."""
+        found = self.model.spoilers()
+        name = found[pick % len(found)]
+        for mate in self.model.mates(name):
+            if not self.model.rows[mate].asking:
+                self._post(Finished(mate, self.model.rows[mate].attempt, None, CHANGES))
+            if self.merges and merged:
+                self.merge(True, False, 0)
+                merged -= 1
+        if self.model.rows[name].state == "running":
+            self._post(Failed(name, self.model.rows[name].attempt, "no use", "permanent"))
+
     @precondition(lambda self: self.model.any("running"))
     @rule(pick=PICK)
     def say(self, pick: int) -> None:
@@ -217,7 +245,7 @@ class Run(RuleBasedStateMachine):
         """Busy, idle or with a deque of its own."""
         self._post(InstanceDied(list(self.model.alive)[pick % len(self.model.alive)], "shot"))
 
-    @precondition(lambda self: bool(self.model.rows))
+    @precondition(lambda self: not self.model.over)
     @rule(pick=PICK, late=st.integers(1, 3))
     def a_dead_attempt_speaks(self, pick: int, late: int) -> None:
         """What a stale attempt says changes nothing."""
@@ -229,6 +257,7 @@ class Run(RuleBasedStateMachine):
 
     # --- time and the line -------------------------------------------------------------------------------------
 
+    @precondition(lambda self: not self.model.over)
     @rule(seconds=st.sampled_from([0.1, 1.0, 1.5, 60.0]))
     def tick(self, seconds: float) -> None:
         """Time goes by; the machine is told when it wanted to be."""
@@ -259,6 +288,26 @@ class Run(RuleBasedStateMachine):
         else:
             self._post(Merged(job.task, job.attempt, commit))
 
+    @precondition(lambda self: bool(self.rollbacks))
+    @rule(fits=st.sampled_from([True, True, True, False]), dies=st.sampled_from([False, False, False, True]), pick=PICK)
+    def roll_back(self, fits: bool, dies: bool, pick: int) -> None:
+        """The line takes tasks out by their inverse, finds them entangled, or the process dies with that made and not told."""
+        job = self.rollbacks.pop(0)
+        self.durable = len(self.journal)
+        there = self.line[self.tip].keys() & set(job.tasks)
+        if there and not fits:
+            self._post(RolledBack(job.tasks, error="others changed it since"))
+            return
+        if there:
+            commit = f"c{len(self.line)}"
+            kept = {task: one for task, one in self.line[self.tip].items() if task not in there}
+            self.line[commit], self.parents[commit], self.tip = kept, self.tip, commit
+        if dies:
+            self._crash(pick)
+        else:
+            self._post(RolledBack(job.tasks, self.tip))
+
+    @precondition(lambda self: bool(self.model.rows))
     @rule(pick=PICK, outside=st.booleans())
     def crash(self, pick: int, outside: bool) -> None:
         """kill -9: what was not durable may be gone; another process goes on. By somebody (`outside`), or by a task itself."""
@@ -272,9 +321,9 @@ class Run(RuleBasedStateMachine):
         self.machine, self.model = Machine(), Model()
         for at, event in map(decode, self.journal):
             self.model.apply(event, at, self.machine.handle(event, at))
-        self.merges = []
+        self.merges, self.rollbacks = [], []
         self._post(Resumed(crashed=True, outside=outside))
-        resumed = [one for one in self.machine.resume() if one not in self.merges]
+        resumed = [one for one in self.machine.resume() if one not in (*self.merges, *self.rollbacks)]
         self._take(resumed)
 
     def _rebuild_is_the_same(self) -> None:
@@ -302,11 +351,19 @@ class Run(RuleBasedStateMachine):
         told = {name: row.commit for name, row in self.model.rows.items() if row.commit is not None}
         on_line = {name: commit for name, (_, commit) in self.line[self.tip].items()}
         unheard = {job.task for job in self.merges}
-        assert told.items() <= on_line.items(), "done, and not on the line"
+        leaving = {task for job in self.rollbacks for task in job.tasks}
+        assert {task: commit for task, commit in told.items() if task not in leaving}.items() <= on_line.items(), (
+            "done, and not on the line"
+        )
         assert on_line.keys() - told.keys() <= unheard, "on the line, and not done"
 
     @precondition(lambda self: bool(self.model.rows) and not self.model.over)
-    @rule(every=st.integers(1, 4))
+    @rule(every=st.integers(1, 4), really=st.sampled_from([False] * 7 + [True]))
+    def left_alone(self, every: int, really: bool) -> None:
+        """For once, until all is over."""
+        if really:
+            self.get_on(every)
+
     def get_on(self, every: int) -> None:
         """The run is left alone until all is over; each attempt ends well, and one in some has nothing to merge."""
         for count in range(500):
@@ -316,6 +373,8 @@ class Run(RuleBasedStateMachine):
                 self.go_on()
             elif self.merges:
                 self.merge(True, False, 0)
+            elif self.rollbacks:
+                self.roll_back(True, False, 0)
             elif self.model.any("running"):
                 name = self._one(count, "running")
                 self._post(Finished(name, self.model.rows[name].attempt, None, CHANGES if count % every else None))
@@ -336,7 +395,7 @@ class Run(RuleBasedStateMachine):
 def _play(events: Sequence[Event]) -> tuple[Machine, list[Command]]:
     """A machine with two instances after these events, a second apart, and what the last one made it command."""
     machine = Machine()
-    commands = machine.handle(Opened("r1", (CrewSpec("ui", 2),), backoff_s=60.0), 0.0)
+    commands = machine.handle(Opened("r1", (CrewSpec("ui", 2),), backoff_s=60.0, rules=RULES), 0.0)
     for at, event in enumerate(events, 1):
         commands = machine.handle(event, float(at))
         machine.check()
@@ -366,6 +425,19 @@ def test_what_is_cancelled_with_others_is_never_started() -> None:
     machine, commands = _play([stopping, waits, Failed("a", 1, "no")])
     assert [machine.records[name].state for name in "abc"] == ["failed", "cancelled", "cancelled"]
     assert not [one for one in commands if isinstance(one, Start)]
+
+
+def test_nobody_starts_on_what_a_failure_frees_when_it_stops_the_run() -> None:
+    """What waited for a failing task's paths, or was ordered behind it, is cancelled with the rest and not started first; a run of before
+    that was so is replayed as it was."""
+    keys = (Keys(("x",)), Keys(("x",)), Keys(("x",)))
+    tasks = tuple(Task(name, "ui", attempts=1) for name in "abc")
+    submitted = Submitted("g1", tasks, keys=keys, orders=(Order("a", "b", "x"),), on_failure="stop")
+    machine, commands = _play([submitted, Failed("a", 1, "no")])
+    assert [machine.records[name].state for name in "abc"] == ["failed", "cancelled", "cancelled"]
+    assert not [one for one in commands if isinstance(one, Start)]
+    machine, commands = _play([Opened("r1", (CrewSpec("ui", 2),)), submitted, Failed("a", 1, "no")])
+    assert machine.records["c"].state == "running"
 
 
 def test_a_spent_quota_starts_nobody_on_the_claims_it_frees() -> None:
@@ -425,7 +497,17 @@ TestRun = Run.TestCase
 TestRun.__doc__ = (
     "In whatever order things happen, the machine does what the model says, and its journal tells it all again."
 )
-TestRun.settings = settings(
+
+
+class Unlucky(Run):
+    """One whose failures always take others back."""
+
+    policies = ("rollback-scope", "rollback-level")
+
+
+TestUnlucky = Unlucky.TestCase
+TestUnlucky.__doc__ = "Whatever has to be taken back is, once, with what was built on it, and nothing else."
+TestUnlucky.settings = TestRun.settings = settings(
     max_examples=10_000 if LONG else 150,
     stateful_step_count=80 if LONG else 40,
     derandomize=not LONG,

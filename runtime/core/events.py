@@ -79,6 +79,7 @@ class Opened(Event, tag="opened"):
     grow: bool = False  # a changeset may claim a free path on the spot
     name: str = ""
     plan: dict[str, Any] = msgspec.field(default_factory=dict)  # what a later process needs: checks, format, ...
+    rules: int = 0  # of the machine: a replay has to decide as the run did
 
 
 class Submitted(Event, tag="submitted"):

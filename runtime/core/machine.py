@@ -48,30 +48,19 @@ from .events import (
     Tick,
     Told,
 )
+from .group import Group
 from .history import History
 from .ownership import Registry
 from .record import Record
 from .retry import RETRIED, delay_s
 from .undo import Undo
 
+RULES = 1
+"""What `Opened.rules` of a new run is. 1: where a failure stops or takes back others, nobody starts before that is done."""
+
 CRASHES_ALLOWED = 3
 """A task that ran at so many deaths of the process in a row is not started again, unless somebody may have killed it from outside. A
 run that gets on between two deaths is one that somebody kills; before the last one what is suspect goes alone."""
-
-
-class Group:
-    """Tasks that were handed over together, with the rules they run under."""
-
-    __slots__ = ("failures", "left", "max_failures", "name", "on_failure", "poisoned", "tasks")
-
-    def __init__(self, name: str, on_failure: str, max_failures: int | None) -> None:
-        self.name = name
-        self.on_failure = on_failure
-        self.max_failures = 1 if on_failure == "stop" else max_failures
-        self.tasks: list[Record] = []
-        self.left = 0  # tasks that have not settled
-        self.failures = 0
-        self.poisoned: dict[str, str] = {}  # {scope or level: the task that failed in it}
 
 
 class Machine:
@@ -464,6 +453,12 @@ class Machine:
 
     def _settle(self, record: Record, state: str, error: str | None) -> None:
         """The final state of a task, and all that follows from it for others. Not recursive: skips may chain far."""
+        if self.opened.rules and self.groups[record.group].takes_back_at(state) and not self.dispatch.halted:
+            self.dispatch.halted = True  # nobody starts on what is about to be cancelled
+            self._settle(record, state, error)
+            self.dispatch.halted = False
+            self.dispatch.feed_parked()
+            return
         line: list[tuple[Record, str, str | None]] = [(record, state, error)]
         for each, final, why in line:  # grows while it is walked
             if each.state in st.FINAL:
@@ -500,7 +495,7 @@ class Machine:
             group.failures += 1
             self._apply_policy(group, record)
         elif final == st.DONE and group.poisoned:
-            cause = group.poisoned.get(self._unit(group, record))
+            cause = group.poisoned.get(group.unit(record))
             if cause is not None:
                 self._roll_back([record], cause)
         if not group.left:
@@ -508,14 +503,9 @@ class Machine:
 
     # --- failure policies --------------------------------------------------------------------------------------
 
-    def _unit(self, group: Group, record: Record) -> str:
-        if group.on_failure == "rollback-level":
-            return f"level {record.level}"
-        return f"scope {record.task.scope}" if record.task.scope else f"task {record.task.id}"
-
     def _apply_policy(self, group: Group, record: Record) -> None:
         if group.on_failure.startswith("rollback"):
-            unit = self._unit(group, record)
+            unit = group.unit(record)
             group.poisoned.setdefault(unit, record.task.id)
             self._undo_unit(group, unit, record.task.id)
         if group.max_failures is not None and group.failures == group.max_failures:
@@ -525,7 +515,7 @@ class Machine:
 
     def _undo_unit(self, group: Group, unit: str, cause: str) -> None:
         why = f"rolled back: `{cause}` failed in {unit}"
-        others = [other for other in group.tasks if self._unit(group, other) == unit]
+        others = [other for other in group.tasks if group.unit(other) == unit]
         done = [other for other in others if other.state == st.DONE]
         self._cancel_all([other for other in others if other.state not in (st.DONE, st.MERGING)], why)
         if done:
