@@ -17,7 +17,20 @@ from pathlib import Path
 import attrs
 import trio
 
-from .core.events import CancelRequested, Closed, Event, Opened, Resumed, Submitted
+from .attempts import subject
+from .core.commands import Command, Merge, Rollback
+from .core.events import (
+    CancelRequested,
+    Closed,
+    DrainRequested,
+    Event,
+    Failed,
+    Merged,
+    Opened,
+    Resumed,
+    RolledBack,
+    Submitted,
+)
 from .core.machine import Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan
@@ -25,7 +38,7 @@ from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
 from .landing import land as perform
-from .line import REFS, Line, line_ref, runs_with_refs
+from .line import REFS, Job, Line, line_ref, runs_with_refs
 from .planfile import loads
 from .record_codec import decode, encode
 from .recovery import settle, tidy
@@ -206,8 +219,8 @@ async def held(
         try:
             yield one
         finally:
-            if not open_tasks:  # whatever counts is named by a ref
-                repository.packs.release(run)
+            if all(record.state in FINAL for record in one.machine.records.values()):
+                repository.packs.release(run)  # whatever counts is named by a ref
     finally:
         journal.close()
 
@@ -291,7 +304,6 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
     """
     entry = find(repository, run)
     lock = Lock(journal_path(repository).with_suffix(".lock"))
-    opener = opener or (lambda: Journal(journal_path(repository)))
     if entry.state == "running":
         pid, _ = lock.holder()
         if lock.held_by_daemon():
@@ -307,7 +319,7 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
             while lock.held():  # noqa: ASYNC110  # as above
                 await trio.sleep(0.05)
     if submitted_plan(repository, run) is not None:  # it was never begun
-        journal = opener()
+        journal = opener() if opener is not None else Journal(journal_path(repository))
         try:
             journal.end(run, "cancelled")
         finally:
@@ -317,10 +329,32 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
     if all(record.state in FINAL for record in past.machine.records.values()):
         return past.entry.state
     async with held(repository, run, ended=False, opener=opener) as past:
+        why = "cancelled by `journeyman cancel`"
+        await past.record(CancelRequested("", why))  # before anything of it is alive again: nothing is started
         await past.record(Resumed(crashed=True))
-        await past.record(CancelRequested("", "cancelled by `journeyman cancel`"))
+        await past.record(DrainRequested(why))
+        for command in past.machine.resume():
+            await _bring_to_end(past, command)
+        await past.record(CancelRequested("", why))  # what did not fit on the line is not tried again
         await past.record(Closed("cancelled"))
     return "cancelled"
+
+
+async def _bring_to_end(past: Held, command: Command) -> None:
+    """Something of the line's that was under way when the process died: it may be there already, and is once in any case."""
+    line = past.line_now
+    if isinstance(command, Merge):
+        record = past.machine.records[command.task]
+        assert record.changeset is not None
+        job = Job(command.task, command.attempt, record.changeset, subject(record.task))
+        (answer,) = await trio.to_thread.run_sync(line.merge, [job])
+        if answer.error:
+            await past.record(Failed(command.task, command.attempt, answer.error, "conflict"))
+        else:
+            await past.record(Merged(command.task, command.attempt, answer.commit))
+    elif isinstance(command, Rollback):
+        answer = await trio.to_thread.run_sync(line.revert, command.tasks, f"`{command.cause}` failed.")
+        await past.record(RolledBack(command.tasks, answer.commit, answer.error))
 
 
 @attrs.frozen

@@ -406,7 +406,8 @@ class Model:
             for row in self.rows.values():
                 doomed = any(self.rows[name].state in FINAL - {"done"} for name in row.after)
                 assert (row.state == "skipped") <= doomed, f"{row} is skipped, and all that it needs is done"
-                assert doomed <= (row.state in FINAL - {"done"}), f"{row} can never be done, and is not skipped"
+                gone = row.cancelling or row.state in ("skipped", "failed", "cancelled", "rolling back")
+                assert doomed <= gone, f"{row} can never be done, and is not skipped"
         if not (self.draining or self.any("running", "merging", "backoff", "rolling back")):
             assert self.over, (
                 f"nothing will happen any more, and these are open: {[(name, row) for name, row in self.rows.items() if row.state not in FINAL]}"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nothing_lost import git, leftovers, processes_at
 from scene import Scene, Shape, kill_at_random
 from zygote import Zygote
 
@@ -53,6 +54,25 @@ def test_twenty_kills_of_one_run_lose_nothing(scene: Scene) -> None:
     for number in range(19):
         stage.kill_after(scene.length_s * (0.2 + number % 3 / 20))
     stage.run_on()
+    stage.judge()
+    stage.strike()
+
+
+@pytest.mark.parametrize("point", ["journal.flush.after:2", "line.move.before", "line.move.after", "line.move.after:3"])
+def test_a_killed_run_that_is_cancelled_leaves_no_task_open(scene: Scene, point: str) -> None:
+    """Cancelled instead of resumed, every task of a killed run is in one final state: done is what is on the line, a change that was on its
+    way there too, and nothing else is started for it. `retry` then does what is left, and the run ends as if undisturbed."""
+    stage = scene.stage()
+    assert stage.command("run", str(scene.folder / "plan.toml"), JOURNEYMAN_FAILPOINT=point).code == -9
+    while processes_at(stage.repo, stage.cache):  # its children end by themselves
+        pass
+    assert stage.command("cancel", "r1").code == 0
+    states = {name: task["state"] for name, task in stage.command("show", "r1").json["tasks"].items()}
+    assert set(states.values()) <= {"done", "cancelled", "skipped"}
+    told = git(stage.repo, "log", "--format=%(trailers:key=Journeyman-Task,valueonly)", "HEAD..refs/journeyman/r1/line")
+    assert {name for name, state in states.items() if state == "done"} == set(told.split())
+    assert not list(leftovers(stage.repo, stage.cache))
+    assert stage.command("retry", "r1").code == 0
     stage.judge()
     stage.strike()
 
