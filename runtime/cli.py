@@ -133,11 +133,18 @@ def cli() -> None:
 @running
 @click.option("--dry-run", is_flag=True, help="Show the result as a diff; land nothing.")
 @click.option("--base", metavar="REV", default="", help="Start from this commit instead of the plan's.")
-def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, **flags: Any) -> int:
+@click.option("--resume", is_flag=True, help="Go on with the plan's last run, if it was interrupted or paused.")
+def run(plan_file: str, repo: str, as_json: bool, dry_run: bool, base: str, resume: bool, **flags: Any) -> int:
     """Run a plan file (TOML, JSON or YAML)."""
     place = Place.open(repo)
     plan = load(place, plan_file, base)
-    checked(plan, place.specialists, place.repository, plan_file)
+    prepared = checked(plan, place.specialists, place.repository, plan_file)
+    if resume and (dry_run or base):
+        raise BadInput("--resume: a run goes on as it was begun, without --dry-run or --base")
+    begun = past_runs.unfinished(place.repository, prepared.tasks) if resume else ""
+    if begun:
+        say(f"going on with run {begun}")
+        return _go_on(place, as_json, flags, resume=begun)
     _agree(place, plan, flags)
     options = _options(place, flags, dry_run, as_json)
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)

@@ -33,7 +33,7 @@ from .core.events import (
 )
 from .core.machine import Machine
 from .core.record import DONE, FINAL
-from .core.task import Plan
+from .core.task import Plan, Task
 from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .journal import Journal, Lock, Reader, RunRow
@@ -160,6 +160,20 @@ def load(repository: Repository, run: str) -> Past:
     if not machine.opened.run:
         raise BadInput(_no_records(run))
     return Past(repository, entry, machine, last)
+
+
+def unfinished(repository: Repository, tasks: Collection[Task]) -> str:
+    """The newest run of just these tasks that was interrupted or paused; empty when there is none. Raises JournalDamaged."""
+    wanted = {task.id: task for task in tasks}
+    for one in reversed(entries(repository)):
+        if one.state in ("interrupted", "paused") and submitted_plan(repository, one.run) is None:
+            try:
+                records = load(repository, one.run).machine.records
+            except BadInput:  # it was killed before it began
+                continue
+            if {name: record.task for name, record in records.items()} == wanted:
+                return one.run
+    return ""
 
 
 def submitted_plan(repository: Repository, run: str) -> Plan | None:

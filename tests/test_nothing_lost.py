@@ -77,6 +77,25 @@ def test_a_killed_run_that_is_cancelled_leaves_no_task_open(scene: Scene, point:
     stage.strike()
 
 
+def test_run_resume_goes_on_with_the_same_plan(scene: Scene, tmp_path: Path) -> None:
+    """`run PLAN --resume`, given again after each kill, is one run, and ends as if undisturbed; of another plan, or of one that has ended, it
+    is a new run."""
+    stage = scene.stage()
+    words = ["run", str(scene.folder / "plan.toml"), "--resume"]
+    for point in ("journal.flush.after:3", "line.move.before", "line.move.after"):
+        assert stage.command(*words, JOURNEYMAN_FAILPOINT=point).code == -9
+    ended = stage.command(*words)
+    assert (ended.code, ended.json["run"]) == (0, "r1")
+    stage.judge()
+    assert stage.command(*words, JOURNEYMAN_FAILPOINT="line.move.before").code == -9
+    (tmp_path / "other.toml").write_text((scene.folder / "plan.toml").read_text().replace("echo new", "echo newer"))
+    assert stage.command("run", str(tmp_path / "other.toml"), "--resume").json["run"] == "r3"
+    assert stage.command(*words).json["run"] == "r2"
+    assert stage.command(*words).json["run"] == "r4"
+    assert stage.command(*words, "--dry-run").code == 2
+    stage.strike()
+
+
 def test_a_task_that_kills_its_process_three_times_is_given_up(scene: Scene, tmp_path: Path) -> None:
     """`kill -9 $PPID` in a task: the run dies, and again when resumed; at the third time it is failed, and the rest is done."""
     stage = scene.stage()
