@@ -274,15 +274,16 @@ class Runtime:
             self._perform[type(command)](command)
         return await self._go_on(plan)
 
-    async def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
-        """Try again what failed in an ended run and what was skipped or cancelled for it; `edits` change a task's fields."""
+    async def retry(
+        self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, task: str = ""
+    ) -> RunReport:
+        """Try again what failed in an ended run and what was skipped or cancelled for it, or only `task` with what belongs to it;
+        `edits` change tasks' fields."""
         plan = await self._rebuild(run)
         if not self._all_final():
             raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
-        again = [record.task for record in self.machine.records.values() if record.state != DONE]
-        if not again:
-            raise BadInput(f"run {run}: every task is done, there is nothing to try again")
-        tasks = tuple(attrs.evolve(task, **(edits or {}).get(task.id, {})) for task in again)
+        again = preparation.again(self.machine.records, task)
+        tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
         self._post(Resumed(crashed=True))
         group = self._new_group()
         self._post(Retried(group, tasks))

@@ -44,6 +44,7 @@ _KEPT_ENVIRONMENT: Final = (
     "GIT_CONFIG_SYSTEM",
     "GIT_CONFIG_NOSYSTEM",
 )
+_MANY_PACKS: Final = 50  # git's own limit, unless `gc.autoPackLimit` says another
 _NEUTRAL: Final = (
     "-c",
     "core.hooksPath=/dev/null",
@@ -203,6 +204,29 @@ class Repository:
             raise RepositoryRefused(f"{where} uses {form} object names, which Journeyman cannot read yet")
         (top,) = _ask(folder, "--show-toplevel")
         return cls(Path(top), Path(git_dir), (folder / common).resolve())
+
+    def fresh(self) -> Repository:
+        """The same repository, opened anew: one that is kept for long holds every pack open that it has seen, those that are gone too.
+        Raises RepositoryRefused."""
+        return Repository(self.work_tree, self.git_dir, self.common_dir)
+
+    def collect(self) -> None:
+        """What any verb of git does in the end, and ours do not: put many packs together when they are too many (`gc.autoPackLimit`),
+        unless the user has switched that off. What a run has not named yet is kept by its packs' `.keep`. Raises GitFailed."""
+        if len(list((self.common_dir / "objects" / "pack").glob("*.pack"))) <= _MANY_PACKS:
+            return
+        given = self.objects.config
+        if "gc.auto" in given and given.get_int("gc.auto") == 0:
+            return
+        self.run(
+            "-c",
+            f"gc.auto={given.get_int('gc.auto') if 'gc.auto' in given else 6700}",
+            "-c",
+            "gc.autoDetach=false",
+            "gc",
+            "--auto",
+            "--quiet",
+        )
 
     def _opened(self) -> pygit2.Repository:
         try:

@@ -208,10 +208,10 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
         return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/cancel", {"task": task}))
 
     @server.tool()
-    async def retry(ctx: Context, run: str, repository: str = "", wait: bool = True) -> dict[str, Any]:
-        """Try again what failed in a run, and what was skipped for it."""
+    async def retry(ctx: Context, run: str, repository: str = "", task: str = "", wait: bool = True) -> dict[str, Any]:
+        """Try again what failed in a run, and what was skipped for it; or one `task` of that, with what belongs to it."""
         runs = await rest.runs(ctx, repository)
-        await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/retry", {})
+        await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/retry", {"task": task} if task else {})
         if wait:
             await _follow(rest, ctx, f"{runs}/{quote(run, safe='')}")
         return _brief(await rest.ask(ctx, "GET", f"{runs}/{quote(run, safe='')}"))

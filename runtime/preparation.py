@@ -18,7 +18,7 @@ from . import claims
 from .core import plan as plans
 from .core.estimate import MODEL_WAY, Estimator, Seen
 from .core.events import Keys, Opened, Order
-from .core.record import Record
+from .core.record import DONE, Record
 from .core.task import Codemod, Plan, Specialist, Task
 from .errors import BadInput, BadPlan
 from .git import Entry, Repository
@@ -194,6 +194,35 @@ def rebudgeted(records: Mapping[str, Record], edits: Mapping[str, Mapping[str, A
     if problems:
         raise BadInput(problems)
     return [attrs.evolve(records[name].task, **fields) for name, fields in edits.items()]
+
+
+def again(records: Mapping[str, Record], task: str = "") -> list[Task]:
+    """What a retry tries again: all that is not done. With `task`, that one, what it comes after and is not done either, and what
+    can follow then. Raises BadInput."""
+    left = {name: record.task for name, record in records.items() if record.state != DONE}
+    if not task:
+        if not left:
+            raise BadInput("every task is done, there is nothing to try again")
+        return list(left.values())
+    if task not in records:
+        raise BadInput(f"there is no task {task!r}")
+    if task not in left:
+        raise BadInput(f"task {task!r} is done, there is nothing to try again")
+    chosen = {task}
+    line = [task]
+    for name in line:  # grows while it is walked
+        before = [other for other in left[name].after if other in left and other not in chosen]
+        chosen.update(before)
+        line += before
+    while more := {
+        name
+        for name, one in left.items()
+        if name not in chosen
+        and any(other in chosen for other in one.after)
+        and chosen.issuperset(left.keys() & one.after)
+    }:
+        chosen |= more
+    return [one for name, one in left.items() if name in chosen]
 
 
 def rules_back(opened: Opened) -> Plan:

@@ -118,8 +118,8 @@ class Refactor(msgspec.Struct, forbid_unknown_fields=True):
 class Submission(msgspec.Struct, omit_defaults=True):
     """One run, as it was handed over; kept in the journal from before the acknowledgement until the run has ended.
 
-    `plan` is the plan as a plan file has it. `held`: it was paused, and goes on only when it is told to. `at` is seconds since the
-    epoch.
+    `plan` is the plan as a plan file has it; `task` the only one that is to be tried again. `held`: it was paused, and goes on only
+    when it is told to. `at` is seconds since the epoch.
     """
 
     client: str = "local"
@@ -127,6 +127,7 @@ class Submission(msgspec.Struct, omit_defaults=True):
     plan: dict[str, Any] = msgspec.field(default_factory=dict)
     settings: Settings = msgspec.field(default_factory=Settings)
     edits: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    task: str = ""
     held: bool = False
     at: float = 0.0
 
@@ -145,6 +146,8 @@ class Ended(msgspec.Struct, omit_defaults=True):
     error: str = ""  # why it could not be run, or not be landed
     culprit: str | None = None
     at: float = 0.0
+    budget_usd: float | None = None  # what it might spend in the end, a resume's included
+    budget_tokens: int | None = None
 
 
 def fingerprint(plan: Mapping[str, Any], settings: Settings) -> str:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from claude_stage import edit
 from conftest import Repo
 from daemon_process import FILES, DaemonProcess, ended, rewriting, waits_for
+from messages_process import MessagesProcess
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -123,6 +125,10 @@ def test_a_whole_run_in_the_browser(served: DaemonProcess, repo: Repo, tmp_path:
         tab.keyboard.press("Escape")
         tab.wait_for_selector("#task", state="hidden")
 
+        tab.keyboard.press("5")
+        tab.wait_for_selector("#view-claims tr[data-task=slow]:has-text('src/m0.py')")
+        tab.wait_for_selector("#view-claims tr[data-task=slow] td:last-child:has-text('last')")
+        tab.wait_for_selector("#view-claims tr:has-text('r2'):has-text('waits for r1: it needs src/m3.py too')")
         tab.click("#list li:has-text('Behind') button")
         tab.wait_for_selector("#state.is-queued")
         tab.wait_for_selector("#why:has-text('waits for r1: it needs src/m3.py too')")
@@ -135,7 +141,7 @@ def test_a_whole_run_in_the_browser(served: DaemonProcess, repo: Repo, tmp_path:
         tab.wait_for_selector("#state.is-paused")
         tab.click("#resume")
         tab.wait_for_selector("#state.is-done")
-        tab.wait_for_selector("#figures:has-text('green')")
+        tab.wait_for_selector("#checks:has-text('green'):has-text('git --version')")
         tab.keyboard.press("4")
         tab.wait_for_selector("#view-diff details:has-text('src/m5.py') .add:has-text('x = 5')")
         head = repo.git("rev-parse", "HEAD")
@@ -209,6 +215,85 @@ def test_what_fails_is_cancelled_and_tried_again_from_the_page(
     page.close()
 
 
+def test_one_task_is_tried_again_and_undone_by_keys(
+    served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any
+) -> None:
+    """Of two tasks that failed only the chosen one is tried again, with what was skipped for it; then it is taken back."""
+    runs = served.register(repo)
+    fixed = tmp_path / "fixed"
+    test = ["sh", "-c", f"test -e {fixed} && echo 'y = 1' > $0"]
+    named = {"a": "src/m0.py", "b": "src/m1.py", "after-a": "src/m2.py"}
+    tasks: list[dict[str, Any]] = [
+        {"id": name, "specialist": "service", "writes": [path], "exec": [*test, path], "attempts": 1}
+        for name, path in named.items()
+    ]
+    tasks[2]["after"] = ["a"]
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        where = client.post(runs, json={"plan": {"task": tasks}}).headers["location"]
+        assert ended(client, where)["state"] == "failed"
+        fixed.touch()
+        tab.click("#list li:has-text('r1') button")
+        tab.wait_for_selector("#state.is-failed")
+        tab.keyboard.press("3")
+        tab.click("#tasks tr[data-task=a] button")
+        tab.wait_for_selector("#task-retry:not([hidden])")
+        tab.keyboard.press("e")
+        tab.wait_for_selector("#state.is-partial")
+        states = {name: task["state"] for name, task in ended(client, where)["tasks"].items()}
+        assert states == {"a": "done", "b": "failed", "after-a": "done"}
+        told = client.post(f"{where}/retry", json={"task": "a"})
+        assert (told.status_code, "task 'a' is done" in told.json()["detail"]) == (422, True)
+        tab.wait_for_selector("#task-undo:not([hidden])")
+        tab.keyboard.press("z")
+        tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#toast:has-text('taken back: ')")
+        tab.wait_for_selector("#task-state:has-text('cancelled')")
+        assert client.get(where).json()["tasks"]["b"]["state"] == "failed"
+    page.close()
+
+
+def test_limits_are_changed_and_a_spent_budget_is_raised_from_the_page(
+    tmp_path: Path, repo: Repo, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page shows what a run has cost and what it may; paused at its budget, a larger one is given there and it goes on to its end.
+    What is allowed at once is looked at and changed."""
+    repo.commit({"a.py": "x = 1\n"})
+    with MessagesProcess(tmp_path / "ledger") as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-page-8842")
+        daemon = DaemonProcess(tmp_path, "--tcp", "0", "--repo", str(repo.path))
+        try:
+            runs = daemon.register(repo)
+            page = Page(browser, link(daemon))
+            tab = page.tab
+            with daemon.client() as client:
+                plan = {
+                    "task": [{"id": "a", "specialist": "service", "writes": ["a.py"], "goal": edit("a.py", "1", "2")}]
+                }
+                made = client.post(runs, json={"plan": plan, "settings": {"budget_usd": 0.001}})
+                assert made.status_code == 201, made.text
+                tab.wait_for_selector("#list li:has-text('paused')")
+                tab.click("#list li button")
+                tab.wait_for_selector("#state.is-paused")
+                tab.wait_for_selector("#why:has-text('budget')")
+                tab.keyboard.press("r")
+                tab.fill("#amount input", "5")
+                tab.click("#ask button[value=yes]")
+                tab.wait_for_selector("#state.is-done")
+                tab.wait_for_selector("#figures div:has-text('cost'):has-text('of 5.00 USD')")
+                tab.keyboard.press("m")
+                tab.wait_for_selector("#account:has-text('answered')")
+                tab.fill("#most-instances", "3")
+                tab.click("#limited button[value=yes]")
+                tab.wait_for_selector("#toast:has-text('3 attempts at once')")
+                assert client.get("/v1/limits").json()["instances"] == 3
+            page.close()
+        finally:
+            daemon.close()
+
+
 def test_the_link_is_good_once_and_the_page_needs_it(served: DaemonProcess, browser: Any) -> None:
     """A link opens the page once; without a session nothing of it is served, and no other site's page gets at it."""
     address = link(served)
@@ -239,9 +324,9 @@ def test_it_fits_a_phone_in_both_themes(served: DaemonProcess, repo: Repo, schem
     tab = page.tab
     tab.set_viewport_size({"width": 360, "height": 740})
     tab.wait_for_selector("#state.is-done")
-    for key in "1234":
+    for key in "12345":
         tab.keyboard.press(key)
-        tab.wait_for_selector(f"#view-{['lanes', 'graph', 'tasks', 'diff'][int(key) - 1]} > *")
+        tab.wait_for_selector(f"#view-{['lanes', 'graph', 'tasks', 'diff', 'claims'][int(key) - 1]} > *")
         assert tab.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), key
     shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number).reduce((a, b) => a + b)"
     before = tab.evaluate(shade)

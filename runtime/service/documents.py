@@ -15,7 +15,7 @@ from ..core.machine import Machine
 from ..core.record import CLAIMING, DONE, WAITING, Record
 from ..handles import Notice
 from ..report import RunReport, build
-from .served import Status
+from .live import Status
 
 
 @attrs.define
@@ -81,8 +81,18 @@ def run_document(status: Status, repository: str, rows: Rows | None = None) -> d
         "waits": attrs.asdict(status.waits) if status.waits is not None else None,
         "error": status.error or None,
         "culprit": status.culprit,
+        "budget": _budget(status),
+        "redo": bool(status.machine is not None and status.machine.undo.redo),
         "on_branch": bool(status.machine is not None and status.machine.undo.carried),
     }
+
+
+def _budget(status: Status) -> dict[str, float | int | None]:
+    """What the run may spend; None: no limit."""
+    plan = status.machine.opened.plan if status.machine is not None else {}
+    given = status.settings
+    usd = plan.get("budget_usd") if given.budget_usd is None else given.budget_usd
+    return {"usd": usd, "tokens": plan.get("budget_tokens") if given.budget_tokens is None else given.budget_tokens}
 
 
 def _waits_for(machine: Machine, record: Record) -> tuple[str, ...]:

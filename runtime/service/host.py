@@ -21,9 +21,10 @@ from ..git import Repository
 from ..limits import Gate as CallGate
 from ..telemetry import Traced, untraced
 from .gate import AttemptGate
+from .live import Log
 from .places import Places, write
 from .problems import Problem
-from .served import Log, Served
+from .served import Served
 
 _MOST_REPOSITORIES = 1000
 

@@ -21,9 +21,10 @@ from .documents import Rows, graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
 from .links import LINK_S, SESSION_S, Links
+from .live import Status
 from .page import asset
 from .problems import Problem, problem_of
-from .served import Served, Status
+from .served import Served
 from .stream import HEARTBEAT_S, Encoded, EventStream
 
 PLAN_TYPES: Final[Mapping[str, str]] = {
@@ -88,6 +89,7 @@ class Edit(_Model):
 
 class Edits(_Model):
     edits: dict[str, Edit] = {}
+    task: str = ""
 
 
 class Resuming(_Model):
@@ -183,13 +185,27 @@ class Api:
         return Response(self.metrics(self.host), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def limits(self, request: Request) -> Any:
-        return attrs.asdict(self.host.limits)
+        return self._limits()
+
+    def _limits(self) -> dict[str, Any]:
+        """What may be at once, and how the one gate stands before all calls to the model."""
+        gate = self.host.calls.statistics()
+        account = {
+            "waiting": gate.waiting,
+            "in_flight": gate.in_flight,
+            "concurrency": gate.concurrency,
+            "answered": gate.answered,
+            "refused": dict(gate.refused),
+            "waited_s": {cause: round(seconds, 3) for cause, seconds in gate.waited_s.items()},
+            "limits_per_min": {model: dict(one.limits_per_min) for model, one in gate.models.items()},
+        }
+        return {**attrs.asdict(self.host.limits), "account": account}
 
     async def set_limits(self, request: Request) -> Any:
         new = await _body(request, NewLimits)
         changes = {name: value for name in ("instances", "runs") if (value := getattr(new, name)) is not None}
         self.host.limit(attrs.evolve(self.host.limits, **changes))
-        return attrs.asdict(self.host.limits)
+        return self._limits()
 
     async def make_link(self, request: Request) -> Any:
         return {"path": f"/open/{self.links.make()}", "good_s": LINK_S}
@@ -350,9 +366,9 @@ class Api:
         return await self._after(request)
 
     async def retry(self, request: Request) -> Any:
-        given = (await _body(request, Edits, optional=True)).edits
-        edits = {task: dict(msgspec.to_builtins(edit)) for task, edit in given.items()}
-        await self._served(request).again(self._run(request), "retry", edits)
+        given = await _body(request, Edits, optional=True)
+        edits = {task: dict(msgspec.to_builtins(edit)) for task, edit in given.edits.items()}
+        await self._served(request).again(self._run(request), "retry", edits, given.task)
         return await self._after(request)
 
     async def land(self, request: Request) -> Any:
@@ -596,7 +612,7 @@ ENDPOINTS: Final = (
         problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
     ),
     Endpoint(
-        "POST", _RUN + "/retry", Api.retry, "Try again what failed in it", body=Edits,
+        "POST", _RUN + "/retry", Api.retry, "Try again what failed in it, or one task of that", body=Edits,
         problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
     ),
     Endpoint(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 import msgspec
@@ -25,7 +25,6 @@ from .. import runs as past_runs
 from ..config import load_config
 from ..core.commands import Settled, Start
 from ..core.events import Submitted
-from ..core.machine import Machine
 from ..core.record import FINAL
 from ..core.task import Plan
 from ..crew import specialists
@@ -40,6 +39,7 @@ from ..limits import Gate as CallGate
 from ..line import line_ref
 from ..outlook import outlook
 from ..planfile import dump
+from ..preparation import again
 from ..record_codec import decode
 from ..recovery import tidy
 from ..report import RunReport
@@ -62,57 +62,14 @@ from ..submission import (
 from ..telemetry import Traced, untraced
 from ..terminal import Place, configured, edited, user_config
 from .gate import AttemptGate
+from .live import Live, Log, Status
 from .problems import Problem
-from .queue import Queue, Waits
+from .queue import Queue
 from .reading import Claims, claims_of, load_plan, plan_text
 from .together import Together
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
-
-
-class Log(Protocol):
-    """Structured: an event's name and fields."""
-
-    def __call__(self, event: str, **fields: Any) -> None: ...
-
-
-@attrs.define(eq=False)
-class Live:
-    """A run that was handed over and has not ended: queued, or going on."""
-
-    run: str
-    submission: Submission
-    claims: Claims
-    title: str = ""
-    runtime: Runtime | None = None  # set when it has started
-    wish: str = ""  # "cancel", "pause" or "drain": what it was told to do
-    turn: trio.Event = attrs.field(factory=trio.Event)  # it may start
-    opened: trio.Event = attrs.field(factory=trio.Event)  # `runtime` is there, or it is over
-    over: trio.Event = attrs.field(factory=trio.Event)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
-
-    @property
-    def machine(self) -> Machine | None:
-        """Its machine, once there is something in it."""
-        runtime = self.runtime
-        return runtime.machine if runtime is not None and runtime.machine.opened.run else None
-
-
-@attrs.frozen
-class Status:
-    """A run as it stands. `report` is None while nothing of it has been recorded."""
-
-    run: str
-    state: str  # queued, running, done, partial, paused, interrupted, failed, cancelled or collected
-    title: str
-    started_at: float  # seconds since the epoch, of the submission
-    client: str
-    report: RunReport | None
-    machine: Machine | None
-    waits: Waits | None = None
-    error: str = ""
-    culprit: str | None = None
 
 
 @attrs.define(eq=False)
@@ -137,11 +94,12 @@ class Served:
     _door: trio.Lock = attrs.field(factory=trio.Lock)
     _intake: trio.Lock = attrs.field(factory=trio.Lock)
     _landing: trio.Lock = attrs.field(factory=trio.Lock)
+    _tidying: bool = False
     _listing: Together[list[past_runs.RunEntry]] = attrs.field(init=False)
     _listed: tuple[Writer | None, int, list[past_runs.RunEntry]] = (None, 0, [])  # as of a writer's version
 
     def __attrs_post_init__(self) -> None:
-        self._listing = Together(partial(past_runs.entries, self.repository))
+        self._listing = Together(lambda: past_runs.entries(self.repository))
 
     @property
     def path(self) -> Path:
@@ -253,9 +211,14 @@ class Served:
             return reader.recall(key)
 
     async def again(
-        self, run: str, mode: Mode, edits: dict[str, dict[str, Any]] | None = None, **budgets: float | None
+        self,
+        run: str,
+        mode: Mode,
+        edits: dict[str, dict[str, Any]] | None = None,
+        task: str = "",
+        **budgets: float | None,
     ) -> None:
-        """Go on with a run that was paused or interrupted (`resume`), or try again what failed in one (`retry`)."""
+        """Go on with a run that was paused or interrupted (`resume`), or try again what failed in one (`retry`), all or one task."""
         self._refuse_when_draining()
         async with self._intake:
             entry = await self.entry(run)
@@ -269,9 +232,11 @@ class Served:
                 started, claims = await trio.to_thread.run_sync(self._recorded, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
-                checked_edits = await trio.to_thread.run_sync(self._edited, run, edits) if edits else {}
+                checked_edits = (
+                    await trio.to_thread.run_sync(self._edited, run, edits or {}, task) if edits or task else {}
+                )
                 submission = msgspec.structs.replace(
-                    before, mode=mode if started else "run", edits=checked_edits, held=False, at=time.time()
+                    before, mode=mode if started else "run", edits=checked_edits, task=task, held=False, at=time.time()
                 )
                 submission.settings = before.settings.within(**budgets)
                 if not started:
@@ -295,9 +260,11 @@ class Served:
         if mode == "retry" and entry.state == "done":
             raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
 
-    def _edited(self, run: str, edits: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _edited(self, run: str, edits: Mapping[str, Mapping[str, Any]], task: str) -> dict[str, dict[str, Any]]:
         """The edits of a retry, checked as a plan is. Raises BadInput."""
         records = past_runs.load(self.repository, run).machine.records
+        if task:
+            again(records, task)  # whether that can be
         return edited(self._place(), {name: record.task for name, record in records.items()}, edits)
 
     def _submission(self, run: str) -> Submission:
@@ -421,6 +388,21 @@ class Served:
             live.over.set()
             self.log("run ended", repository=self.id, run=live.run, state=state, **({"error": error} if error else {}))
             self.pump()
+            self.nursery.start_soon(self._tidy_up)
+
+    async def _tidy_up(self) -> None:
+        """After a run: let go of packs that are gone; when nothing goes on, many become one, as after any command of git's own."""
+        if self._tidying or self.draining:
+            return
+        self._tidying = True
+        try:
+            self.repository = await trio.to_thread.run_sync(self.repository.fresh)
+            if not self.live:
+                await trio.to_thread.run_sync(self.repository.collect)
+        except JourneymanError as error:
+            self.log("packs left as they are", repository=self.id, error=str(error))
+        finally:
+            self._tidying = False
 
     async def _perform(self, live: Live, writer: Writer) -> tuple[str, str, str | None]:
         """Run it; (state, what went wrong beside its tasks, the task that turned a check red)."""
@@ -460,7 +442,7 @@ class Served:
 
     async def _run(self, runtime: Runtime, live: Live, plan: Plan | None) -> RunReport:
         if live.submission.mode == "retry":
-            return await runtime.retry(live.run, live.submission.edits)
+            return await runtime.retry(live.run, live.submission.edits, task=live.submission.task)
         if plan is None:
             return await runtime.resume(live.run)
         return await runtime.run(plan)
@@ -494,7 +476,8 @@ class Served:
         culprit: str | None = None,
         state: str = "failed",
     ) -> None:
-        ended = Ended(submission.client, error, culprit, submission.at)
+        may = submission.settings
+        ended = Ended(submission.client, error, culprit, submission.at, may.budget_usd, may.budget_tokens)
         await trio.to_thread.run_sync(writer.close_run, run, state)
         values: Mapping[str, bytes | None] = {QUEUED + run: None, ENDED + run: encode(ended)}
         await trio.to_thread.run_sync(writer.remember, values)
@@ -677,8 +660,9 @@ class Served:
                 past = await trio.to_thread.run_sync(past_runs.load, self.repository, run)
                 machine, report = past.machine, past.report()
             whose = live.submission
+            state, waits = self._state(live), self.queue.waits(run)
             return Status(
-                run, self._state(live), live.title, whose.at, whose.client, report, machine, self.queue.waits(run)
+                run, state, live.title, whose.at, whose.client, report, machine, waits, settings=whose.settings
             )
         entry = await self.entry(run)
         return await trio.to_thread.run_sync(self._past_status, entry)
@@ -693,17 +677,20 @@ class Served:
     def _past_status(self, entry: past_runs.RunEntry) -> Status:
         with closing(Reader(self.path)) as reader:
             ended = decode_ended(reader.recall(ENDED + entry.run))
-            version = (entry.state, reader.length(entry.run), ended)
+            open_ = reader.recall(QUEUED + entry.run)
+            version = (entry.state, reader.length(entry.run), ended, open_)
         kept = self._kept.get(entry.run)
         if kept is not None and kept[0] == version:
             return kept[1]
-        status = self._replayed(entry, ended)
+        settings = Settings(budget_usd=ended.budget_usd, budget_tokens=ended.budget_tokens)
+        settings = decode_submission(open_).settings if open_ is not None else settings
+        status = self._replayed(entry, ended, settings)
         self._kept[entry.run] = (version, status)
         while len(self._kept) > _KEPT:
             self._kept.pop(next(iter(self._kept)), None)
         return status
 
-    def _replayed(self, entry: past_runs.RunEntry, ended: Ended) -> Status:
+    def _replayed(self, entry: past_runs.RunEntry, ended: Ended, settings: Settings) -> Status:
         try:
             past = past_runs.load(self.repository, entry.run)
         except BadInput:  # it ended before it began, or was collected
@@ -718,6 +705,7 @@ class Served:
             past.machine if past is not None else None,
             error=ended.error,
             culprit=ended.culprit,
+            settings=settings,
         )
 
     async def batches(self, run: str, start: int) -> AsyncIterator[list[Notice]]:

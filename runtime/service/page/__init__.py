@@ -16,6 +16,7 @@ _KINDS: Final[Mapping[str, str]] = {
     "lanes.js": "text/javascript; charset=utf-8",
     "graph.js": "text/javascript; charset=utf-8",
     "diff.js": "text/javascript; charset=utf-8",
+    "claims.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 

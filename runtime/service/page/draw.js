@@ -19,6 +19,21 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+// The text as it fits into so many pixels; of a path its end says more than its beginning.
+const pen = document.createElement("canvas").getContext("2d");
+export function fitted(text, width, font = "12px system-ui, sans-serif") {
+  pen.font = font;
+  const fits = (words) => pen.measureText(words).width <= width;
+  if (fits(text)) return text;
+  const last = text.slice(text.lastIndexOf("/") + 1);
+  if (last !== text && fits("…/" + last)) return "…/" + last;
+  for (let most = last.length; most > 1; most -= 1) {
+    const cut = last.slice(0, most) + (most < last.length ? "…" : "");
+    if (fits(cut)) return cut;
+  }
+  return "";
+}
+
 export function arrow() {
   return svg("defs", {}, svg("marker", { id: "arrow", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto-start-reverse" },
     svg("path", { d: "M0 0 8 4 0 8z" })));

@@ -1,8 +1,8 @@
 // The graph of the tasks: columns by level, an edge for each `after`, a dashed one for an order that was added. Draws a model.
 
-import { svg } from "/draw.js";
+import { fitted, svg } from "/draw.js";
 
-const WIDE = 150, HIGH = 36, ACROSS = 56, DOWN = 12, MANY = 150;
+const WIDE = 188, HIGH = 40, ACROSS = 72, DOWN = 10, MANY = 150;
 
 export function drawGraph(into, model, chosen, choose) {
   const tasks = [...model.tasks.values()];
@@ -43,8 +43,8 @@ function drawNode(task, [x, y], wide, high, small, chosen, choose) {
     svg("title", {}, `${task.id}: ${task.state}` + (task.waits.length ? `, waits for ${task.waits.join(", ")}` : "") + (task.error ? `: ${task.error}` : "")));
   if (small) node.append(svg("circle", { class: "dot", cx: x + wide / 2, cy: y + high / 2, r: 4 }));
   else {
-    node.append(svg("text", { x: x + 9, y: y + 15 }, cut(task.id, 22)),
-      svg("text", { class: "who", x: x + 9, y: y + 29 }, cut(`${task.state} · ${task.instance || task.specialist}`, 27)));
+    node.append(svg("text", { x: x + 10, y: y + 17 }, fitted(task.id, wide - 18)),
+      svg("text", { class: "who", x: x + 10, y: y + 32 }, fitted(`${task.state} · ${task.instance || task.specialist}`, wide - 18, "10.5px system-ui, sans-serif")));
   }
   node.addEventListener("click", () => choose(task.id));
   node.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); choose(task.id); } });
@@ -64,7 +64,16 @@ function levels(tasks, orders) {
   };
   const rows = [];
   for (const task of tasks) (rows[depth(task.id)] ??= []).push(task);
-  return rows.filter(Boolean);
+  const found = rows.filter(Boolean);
+  const place = new Map();
+  for (const row of found) { // beside what it comes after, so that edges cross little
+    const middle = (task) => {
+      const known = (before.get(task.id) ?? []).filter((one) => place.has(one)).map((one) => place.get(one));
+      return known.length ? known.reduce((sum, one) => sum + one, 0) / known.length : 0;
+    };
+    const wanted = new Map(row.map((task) => [task.id, middle(task)]));
+    row.sort((one, other) => wanted.get(one.id) - wanted.get(other.id));
+    row.forEach((task, number) => place.set(task.id, number));
+  }
+  return found;
 }
-
-function cut(text, most) { return text.length > most ? "…" + text.slice(text.length - most + 1) : text; }

@@ -15,6 +15,8 @@ export class Model {
     this.steals = 0;
     this.now = 0; // seconds since the run was opened, as its last event has it
     this.checks = [];
+    this.usd = 0; // what models cost so far
+    this.tokens = 0;
     this.landed = [];
     this.over = "";
     this.queued = null;
@@ -61,9 +63,17 @@ export class Model {
     for (const task of [...this.open.keys()]) { this.end(task, "lost"); this.set(task, "ready"); }
   }
   on_checked(data) { this.checks = data.results || []; }
+  on_answered(data) { this.spend(data.spent); }
+  on_charged(data) { this.spend(data.spent); }
   on_landed(data) { this.landed = data.commits || []; }
   on_closed(data) { this.over = data.state; for (const task of [...this.open.keys()]) this.end(task, "lost"); }
   on_end(data) { this.over = data.state; }
+
+  spend(spent) {
+    if (!spent) return;
+    this.usd += spent.usd || 0;
+    this.tokens += (spent.input || 0) + (spent.cache_write || 0) + (spent.cache_read || 0) + (spent.output || 0);
+  }
 
   set(id, state, error) {
     const task = this.tasks.get(id);

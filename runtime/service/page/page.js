@@ -1,5 +1,6 @@
 // The page: which run is looked at, what it asks the daemon, what the keys and buttons do.
 
+import { drawClaims } from "/claims.js";
 import { drawDiff } from "/diff.js";
 import { element } from "/draw.js";
 import { drawGraph } from "/graph.js";
@@ -7,17 +8,17 @@ import { drawLanes } from "/lanes.js";
 import { clock, Model, TYPES } from "/model.js";
 
 const find = (id) => document.getElementById(id);
-const VIEWS = ["lanes", "graph", "tasks", "diff"];
+const VIEWS = ["lanes", "graph", "tasks", "diff", "claims"];
 const OVER = new Set(["done", "partial", "failed", "cancelled", "collected"]);
 const LISTED_MS = 2000, DRAWN_MS = 250;
 
 const at = { repository: "", run: "", task: "", view: "lanes" };
-let runs = [], model = new Model(), status = null, source = null, seen = 0, dirty = true, asked = 0;
+let runs = [], queue = [], model = new Model(), status = null, source = null, seen = 0, dirty = true, asked = 0;
 
 // --- asking --------------------------------------------------------------------------------------------------------
 
-async function ask(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+async function ask(path, body, method = "POST") {
+  const options = body === undefined ? {} : { method, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(path, options);
   const json = (answer.headers.get("content-type") || "").includes("json");
   const told = json ? await answer.json() : await answer.text();
@@ -36,12 +37,18 @@ function tell(words) {
   tell.timer = setTimeout(() => { toast.hidden = true; }, 6000);
 }
 
-function sure(question) {
-  const dialog = find("ask");
+// Whether it is really meant; with a label for an amount, that amount (NaN when none was given), or false.
+function sure(question, label = "") {
+  const dialog = find("ask"), amount = find("amount");
   find("question").textContent = question;
+  amount.hidden = !label;
+  amount.querySelector("span").textContent = label;
+  amount.querySelector("input").value = "";
   dialog.returnValue = "no";
   dialog.showModal();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+  return new Promise((resolve) => dialog.addEventListener("close", () => {
+    resolve(dialog.returnValue === "yes" && (label ? amount.querySelector("input").valueAsNumber : true));
+  }, { once: true }));
 }
 
 // --- the list ------------------------------------------------------------------------------------------------------
@@ -51,7 +58,14 @@ async function list() {
     const [health, repositories, limits] = await Promise.all([ask("/v1/health"), ask("/v1/repositories"), ask("/v1/limits")]);
     find("daemon").textContent = `${health.state} · ${health.runs} open runs · ${health.attempts}/${limits.instances} attempts`;
     listRepositories(repositories);
-    if (at.repository) { runs = (await ask(`${base()}?limit=200`)).reverse(); listRuns(); }
+    if (at.repository) {
+      const here = `/v1/repositories/${encodeURIComponent(at.repository)}`;
+      const [listed, repository] = await Promise.all([ask(`${base()}?limit=200`), ask(here)]);
+      runs = listed.reverse();
+      queue = repository.queue;
+      listRuns();
+      if (at.view === "claims") dirty = true;
+    }
     const now = runs.find((one) => one.run === at.run);
     if (now && status && now.state !== status.state) await refresh();
   } catch (error) {
@@ -76,15 +90,14 @@ function listRuns() {
   find("list").replaceChildren(...runs.map((one) => {
     let item = known.get(one.run);
     if (!item) {
-      item = element("li", {}, element("button", {}, element("b"), element("span", { className: "name" }), element("span")));
+      item = element("li", {}, element("button", {}, element("i"), element("span", { className: "name" }), element("small")));
       item.dataset.run = one.run;
       item.firstChild.addEventListener("click", () => go({ run: one.run, task: "" }));
     }
-    const [number, name, state] = item.firstChild.children;
-    number.textContent = one.run;
-    name.textContent = one.title || new Date(one.started_at * 1000).toLocaleTimeString();
-    state.textContent = one.state;
-    state.className = `is-${one.state}`;
+    const [dot, name, more] = item.firstChild.children;
+    dot.className = `dot is-${one.state}`;
+    name.textContent = one.title || one.run;
+    more.textContent = [one.run, one.state, new Date(one.started_at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })].join(" · ");
     item.firstChild.setAttribute("aria-current", String(one.run === at.run));
     return item;
   }));
@@ -148,6 +161,7 @@ function draw() {
   if (at.view === "lanes") drawLanes(find("lanes"), model, now, width, at.task, choose);
   if (at.view === "graph") keepFocus(find("graph"), () => drawGraph(find("graph"), model, at.task, choose));
   if (at.view === "tasks") keepFocus(find("tasks"), drawTasks);
+  if (at.view === "claims") keepFocus(find("view-claims"), () => drawClaims(find("view-claims"), model, queue, at, choose, (run) => go({ run, task: "" })));
 }
 
 function keepFocus(inside, redraw) {
@@ -161,10 +175,12 @@ function keepFocus(inside, redraw) {
 function drawHead(now) {
   const state = status?.state ?? (model.queued ? "queued" : "…");
   find("title").textContent = `${at.run} ${status?.title ?? ""}`;
+  find("by").textContent = status ? `by ${status.client}, ${new Date(status.submitted_at * 1000).toLocaleString()}` : "";
   find("state").textContent = state;
   find("state").className = `badge is-${state}`;
-  const why = status?.waits?.reason || status?.error || (status?.on_branch ? `landed as ${status.landed.at(-1).slice(0, 12)}` : "");
+  const why = status?.waits?.reason || status?.paused || status?.error || (status?.on_branch ? `landed as ${status.landed.at(-1).slice(0, 12)}` : "");
   find("why").textContent = why;
+  find("why").className = status?.error ? "error" : "quiet";
   const counts = model.counts(), total = Math.max(1, model.tasks.size);
   const bar = find("bar");
   bar.setAttribute("aria-valuemax", model.tasks.size);
@@ -173,28 +189,47 @@ function drawHead(now) {
   if (!bar.children.length) bar.append(...kinds.map((kind) => element("i", { className: kind })));
   kinds.forEach((kind, number) => { bar.children[number].style.width = `${(100 * counts[kind]) / total}%`; });
   const figures = [["tasks", `${counts.done} of ${model.tasks.size} done`], ["running", counts.running], ["waiting", counts.waiting],
-    ["failed", counts.failed], ["stolen", model.steals], ["time", clock(now)]];
+    ["failed", counts.failed, counts.failed ? "is-failed" : ""], ["stolen", model.steals], ["time", clock(now)]];
   if (status?.makespan_s && model.over) figures.push(["bound", clock(status.bound_s)], ["busy", `${Math.round(status.utilization * 100)} %`]);
-  if (status?.cost?.usd) figures.push(["cost", `${status.cost.usd.toFixed(2)} USD`]);
-  for (const check of model.checks) figures.push([check.ok ? "green" : "RED", check.command]);
-  find("figures").replaceChildren(...figures.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(value)))));
+  const usd = Math.max(status?.cost?.usd ?? 0, model.usd), budget = status?.budget ?? {};
+  if (usd || model.tokens || budget.usd) {
+    figures.push(["cost", `${money(usd)}${budget.usd ? ` of ${money(budget.usd)}` : ""} USD`, budget.usd && usd > 0.9 * budget.usd ? "is-paused" : ""]);
+  }
+  if (model.tokens || budget.tokens) figures.push(["tokens", model.tokens.toLocaleString("en") + (budget.tokens ? ` of ${budget.tokens.toLocaleString("en")}` : "")]);
+  find("figures").replaceChildren(...figures.map(([name, value, how]) =>
+    element("div", {}, element("dt", {}, name), element("dd", { className: how || "" }, String(value)))));
+  drawChecks();
   find("pause").disabled = !["running", "queued"].includes(state);
   find("resume").disabled = !["paused", "interrupted"].includes(state);
   find("retry").disabled = !["partial", "failed", "cancelled"].includes(state);
   find("cancel").disabled = !["running", "queued", "paused", "interrupted"].includes(state);
   find("undo").disabled = !OVER.has(state) || !status?.commit || (status.commit === status.base && !status.on_branch);
-  find("redo").disabled = !OVER.has(state) || !status?.base;
+  find("redo").disabled = !OVER.has(state) || !status?.redo;
   find("land").disabled = !["done", "partial", "failed"].includes(state) || !status?.commit || status.commit === status.base || status.on_branch;
+}
+
+function money(usd) { return usd && usd < 0.1 ? usd.toFixed(4) : usd.toFixed(2); }
+
+function drawChecks() {
+  const made = JSON.stringify([at.run, model.checks]);
+  if (find("checks").dataset.made === made) return;
+  find("checks").dataset.made = made;
+  find("checks").replaceChildren(...model.checks.map((check) => {
+    const words = [element("b", { className: check.ok ? "is-done" : "is-failed" }, check.ok ? "✓ green" : "✗ red"), element("code", {}, check.command),
+      element("span", { className: "quiet" }, clock(check.seconds))];
+    if (check.ok || !check.output?.trim()) return element("p", {}, ...words);
+    return element("details", {}, element("summary", {}, ...words), element("pre", {}, check.output.trim().split("\n").slice(-40).join("\n")));
+  }));
 }
 
 function drawTasks() {
   find("tasks").tBodies[0].replaceChildren(...[...model.tasks.values()].map((task) => {
     const name = element("button", {}, task.id);
     name.addEventListener("click", () => choose(task.id));
+    const waits = task.waits.length ? element("td", { className: "mono" }, task.waits.join(", ")) : element("td", { className: "error" }, task.error);
     const row = element("tr", { className: task.id === at.task ? "chosen" : "", "data-task": task.id }, element("td", {}, name),
       element("td", {}, element("span", { className: `badge is-${task.state.replaceAll(" ", "-")}` }, task.state)),
-      element("td", {}, task.instance || task.specialist), element("td", { className: "mono" }, task.writes.join(", ")),
-      element("td", { className: "mono" }, task.waits.join(", ") || task.error));
+      element("td", { className: "nowrap" }, task.instance || task.specialist), element("td", { className: "mono" }, task.writes.join(", ")), waits);
     return row;
   }));
 }
@@ -228,16 +263,34 @@ async function showTask() {
     find("task-goal").textContent = told.goal || "";
     find("task-error").textContent = told.error || "";
     find("task-cancel").hidden = ["done", "failed", "skipped", "cancelled"].includes(told.state) || status?.state !== "running";
+    find("task-retry").hidden = !["failed", "skipped", "cancelled"].includes(told.state) || !["partial", "failed", "cancelled"].includes(status?.state);
     find("task-undo").hidden = told.state !== "done" || !told.commit || !OVER.has(status?.state);
-    find("story").replaceChildren(...told.story.map((row) => element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, inWords(row)))));
+    find("story").replaceChildren(...told.story.map((row) => element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, ...inWords(row)))));
     drawDiff(find("task-diff"), diff, false);
   } catch (error) { find("task-error").textContent = error.message; }
 }
 
+const SAID = {
+  submitted: () => "handed over",
+  started: (row) => `attempt ${row.attempt} started on ${row.instance}` + (row.stolen_from ? `, taken over from ${row.stolen_from}` : ""),
+  finished: (row) => "finished" + (row.changeset?.changes ? `, ${row.changeset.changes.length} file${row.changeset.changes.length === 1 ? "" : "s"} changed` : ""),
+  merge: () => "to the line",
+  merged: (row) => (row.commit ? `on the line as ${row.commit.slice(0, 12)}` : "nothing to commit"),
+  backoff: (row) => `again in ${clock(row.delay_s)}`,
+  settled: (row) => row.state,
+  asked: (row) => `asks for ${row.path}`,
+  granted: (row) => `is given ${row.path}`,
+  refused: (row) => `is refused ${row.path}: ${(row.holders || []).join(", ")} has it`,
+  answered: (row) => `turn ${row.turn} of ${row.model}` + (row.spent?.usd ? `, ${row.spent.usd.toFixed(4)} USD` : ""),
+  told: (row) => `is told the results of turn ${row.turn}`,
+};
+
+// What happened, as people say it; what went wrong stands below.
 function inWords(row) {
-  const { type, at_s, task, tasks, changeset, group, ...rest } = row;
-  const words = Object.entries(rest).filter(([, value]) => value !== null && typeof value !== "object").map(([name, value]) => `${name} ${value}`);
-  return [type, ...words, changeset?.changes ? `${changeset.changes.length} files` : ""].filter(Boolean).join(" · ");
+  const { type, at_s, task, tasks, changeset, group, error, why, ...rest } = row;
+  const words = SAID[type]?.(row) ?? [type, ...Object.entries(rest).filter(([, value]) => value !== null && typeof value !== "object").map(([name, value]) => `${name} ${value}`)].join(" · ");
+  const wrong = type === "settled" || type === "backoff" ? "" : error || why || "";
+  return [words, ...(wrong ? [element("span", { className: "error block" }, wrong)] : [])];
 }
 
 // --- what can be done ----------------------------------------------------------------------------------------------
@@ -254,7 +307,15 @@ async function act(verb, question, body = {}) {
 
 const ACTIONS = {
   pause: () => act("pause"),
-  resume: () => act("resume"),
+  resume: async () => {
+    const budget = status?.budget ?? {};
+    if (find("resume").disabled) return;
+    if (!status?.paused || (!budget.usd && !budget.tokens)) { await act("resume"); return; }
+    const dollars = Boolean(budget.usd);
+    const more = await sure(`${at.run} is paused: ${status.paused}. Go on?`, dollars ? `New budget in USD (now ${budget.usd})` : `New budget in tokens (now ${budget.tokens})`);
+    if (more === false) return;
+    await act("resume", "", Number.isNaN(more) ? {} : dollars ? { budget_usd: more } : { budget_tokens: Math.round(more) });
+  },
   retry: () => act("retry"),
   cancel: () => act("cancel", `End run ${at.run}? What is done is kept on its line.`),
   undo: () => act("undo", status?.on_branch ? `Take ${at.run} off the branch again, by a reverting commit?` : `Take the last step of ${at.run} back?`),
@@ -284,6 +345,33 @@ function arrived() {
   draw();
 }
 
+function press(id) { if (!find("task").hidden && !find(id).hidden) find(id).click(); }
+
+async function showLimits() {
+  try {
+    const told = await ask("/v1/limits"), dialog = find("limited");
+    find("most-instances").value = told.instances;
+    find("most-runs").value = told.runs;
+    const { account } = told;
+    const rows = [["in flight", `${account.in_flight} of ${account.concurrency} at once, ${account.waiting} waiting`], ["answered", account.answered]];
+    for (const [kind, number] of Object.entries(account.refused)) rows.push([kind, number]);
+    for (const [model, most] of Object.entries(account.limits_per_min)) {
+      rows.push([model, Object.entries(most).map(([name, value]) => `${Math.round(value).toLocaleString("en")} ${name.replaceAll("_", " ")} a minute`).join(", ")]);
+    }
+    find("account").replaceChildren(...rows.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]));
+    dialog.returnValue = "no";
+    dialog.showModal();
+    dialog.addEventListener("close", async () => {
+      if (dialog.returnValue !== "yes") return;
+      try {
+        const now = await ask("/v1/limits", { instances: find("most-instances").valueAsNumber, runs: find("most-runs").valueAsNumber }, "PUT");
+        tell(`${now.instances} attempts at once, ${now.runs} runs in a repository`);
+        list();
+      } catch (error) { tell(error.message); }
+    }, { once: true });
+  } catch (error) { tell(error.message); }
+}
+
 function flip() {
   const dark = document.documentElement.dataset.theme
     ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
@@ -299,8 +387,10 @@ function step(by) {
 
 const KEYS = {
   j: () => step(1), k: () => step(-1), p: ACTIONS.pause, r: ACTIONS.resume, a: ACTIONS.retry, u: ACTIONS.undo, U: ACTIONS.redo, x: ACTIONS.cancel, l: ACTIONS.land,
+  m: () => showLimits(), c: () => press("task-cancel"), e: () => press("task-retry"), z: () => press("task-undo"),
   t: flip, "?": () => find("keys").showModal(), Escape: () => go({ task: "" }),
   1: () => go({ view: "lanes" }), 2: () => go({ view: "graph" }), 3: () => go({ view: "tasks" }), 4: () => go({ view: "diff" }),
+  5: () => go({ view: "claims" }),
 };
 
 document.addEventListener("keydown", (event) => {
@@ -319,6 +409,10 @@ document.addEventListener("keydown", (event) => {
 for (const [name, does] of Object.entries(ACTIONS)) find(name).addEventListener("click", does);
 for (const name of VIEWS) find(`tab-${name}`).addEventListener("click", () => go({ view: name }));
 find("theme").addEventListener("click", flip);
+find("limits").addEventListener("click", showLimits);
+find("task-retry").addEventListener("click", async () => {
+  try { await ask(runPath("retry"), { task: at.task }); tell(`${at.task} is tried again`); watch(); list(); } catch (error) { tell(error.message); }
+});
 find("help").addEventListener("click", () => find("keys").showModal());
 find("close").addEventListener("click", () => go({ task: "" }));
 find("task-cancel").addEventListener("click", async () => {

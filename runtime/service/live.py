@@ -1,0 +1,60 @@
+"""A run as the daemon knows it: while it is queued or goes on, and as it is told of. Values; they do nothing by themselves."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from ..core.machine import Machine
+from ..engine import Runtime
+from ..report import RunReport
+from ..submission import Settings, Submission
+from .queue import Waits
+from .reading import Claims
+
+
+class Log(Protocol):
+    """Structured: an event's name and fields."""
+
+    def __call__(self, event: str, **fields: Any) -> None: ...
+
+
+@attrs.define(eq=False)
+class Live:
+    """A run that was handed over and has not ended: queued, or going on."""
+
+    run: str
+    submission: Submission
+    claims: Claims
+    title: str = ""
+    runtime: Runtime | None = None  # set when it has started
+    wish: str = ""  # "cancel", "pause" or "drain": what it was told to do
+    turn: trio.Event = attrs.field(factory=trio.Event)  # it may start
+    opened: trio.Event = attrs.field(factory=trio.Event)  # `runtime` is there, or it is over
+    over: trio.Event = attrs.field(factory=trio.Event)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+    @property
+    def machine(self) -> Machine | None:
+        """Its machine, once there is something in it."""
+        runtime = self.runtime
+        return runtime.machine if runtime is not None and runtime.machine.opened.run else None
+
+
+@attrs.frozen
+class Status:
+    """A run as it stands. `report` is None while nothing of it has been recorded."""
+
+    run: str
+    state: str  # queued, running, done, partial, paused, interrupted, failed, cancelled or collected
+    title: str
+    started_at: float  # seconds since the epoch, of the submission
+    client: str
+    report: RunReport | None
+    machine: Machine | None
+    waits: Waits | None = None
+    error: str = ""
+    culprit: str | None = None
+    settings: Settings = attrs.field(factory=Settings)
