@@ -79,6 +79,12 @@ class GitFailed(RepositoryRefused):
     """The `git` program said no; the message has its words."""
 
 
+def keep_few_open(most: int) -> None:
+    """For a process that lasts, of its own: hold at most so many packs open. Without it every pack that was ever read stays open, gone
+    or not, because repositories that are open at the same time share them and hand them on to the next."""
+    pygit2.settings.mwindow_file_limit = most
+
+
 def run_git(
     arguments: Sequence[str | bytes],
     stdin: bytes | None = None,
@@ -344,9 +350,12 @@ class Repository:
 
     def remove_left_locks(self) -> None:
         """Remove the locks that a kill left on refs of ours. Only for the holder of the journal."""
-        for lock in (self.common_dir / OURS).rglob("*.lock"):
-            if _outlasted(lock):
-                lock.unlink(missing_ok=True)
+        for folder, _, names in os.walk(
+            self.common_dir / OURS
+        ):  # not by globbing: a collection takes folders away meanwhile
+            for lock in (Path(folder, name) for name in names if name.endswith(".lock")):
+                if _outlasted(lock):
+                    lock.unlink(missing_ok=True)
 
     def delete_ref(self, name: str) -> None:
         """Remove a ref, if it is there. Raises RepositoryRefused when somebody holds its lock."""

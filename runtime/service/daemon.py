@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from ..errors import RunHeld
+from ..git import keep_few_open
 from ..telemetry import Traced, configured
 from . import metrics, openapi
 from .guard import Application, Guard
@@ -38,6 +39,7 @@ Mountable = Callable[[Application], AbstractAsyncContextManager[Application]]
 
 DRAIN_S: Final = 30.0
 _SWITCH_S: Final = 0.0005
+_MOST_PACKS: Final = 64
 _FIELDS: Final = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -111,6 +113,7 @@ async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable
 
     # Runs do their git work in threads, and requests keep this one busy: a thread that wants the interpreter back waits this long.
     sys.setswitchinterval(_SWITCH_S)
+    keep_few_open(_MOST_PACKS)
     with only_one(places):
         unix = unix_socket(places.socket)
         try:

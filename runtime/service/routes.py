@@ -544,7 +544,7 @@ def _settings(request: Request) -> Settings:
         raise Problem("bad-input", f"settings: {error}") from None
 
 
-OPTIONAL: Final = (Which, Edits, Landing, Undoing, Redoing, NewCheckpoint)
+OPTIONAL: Final = (Which, Edits, Resuming, Landing, Undoing, Redoing, NewCheckpoint)
 """The bodies that may be left out."""
 
 
