@@ -56,8 +56,11 @@ def main() -> None:
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         reply = msgspec.msgpack.encode(answer)
-        target.write(len(reply).to_bytes(4, "big") + reply)
-        target.flush()
+        try:
+            target.write(len(reply).to_bytes(4, "big") + reply)
+            target.flush()
+        except BrokenPipeError:  # whoever asked was killed: nobody is to read of it on the terminal
+            os._exit(0)
         done += len(files)
         if done >= _COLLECT_EVERY:
             gc.collect()

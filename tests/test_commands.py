@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
 from runtime.checks import run_command
 
+ROOT = Path(__file__).parent.parent
 LONG = "import os, sys, time; os.fork() and open(sys.argv[1], 'w').write('x'); time.sleep(60)"
 
 
@@ -79,3 +81,26 @@ def test_no_child_outlives_us(tmp_path: Path, number: signal.Signals) -> None:
     os.kill(parent.pid, number)
     parent.wait()
     assert all(_ends(pid) for pid in children)
+
+
+def test_a_worker_whose_run_was_killed_ends_without_a_word() -> None:
+    """Nobody is there for its answer: it says nothing on the terminal that it shares with a person."""
+    job = msgspec.msgpack.encode(
+        (
+            "rewrite",
+            {"pattern": "a", "replace": "b", "language": "python", "passes": 1, "look_ahead": False},
+            [("a.py", b"a\n")],
+        )
+    )
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "specialists.worker"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=write,
+        stderr=subprocess.PIPE,
+    )
+    os.close(write)
+    os.close(read)
+    said = process.communicate(len(job).to_bytes(4, "big") + job)[1]
+    assert (process.returncode, said) == (0, b"")

@@ -60,12 +60,13 @@ def test_twenty_kills_of_one_run_lose_nothing(scene: Scene) -> None:
 
 @pytest.mark.parametrize("point", ["journal.flush.after:2", "line.move.before", "line.move.after", "line.move.after:3"])
 def test_a_killed_run_that_is_cancelled_leaves_no_task_open(scene: Scene, point: str) -> None:
-    """Cancelled instead of resumed, every task of a killed run is in one final state: done is what is on the line, a change that was on its
+    """Cancelled instead of resumed (and that killed too), every task of a killed run is in one final state: done is what is on the line, a change that was on its
     way there too, and nothing else is started for it. `retry` then does what is left, and the run ends as if undisturbed."""
     stage = scene.stage()
     assert stage.command("run", str(scene.folder / "plan.toml"), JOURNEYMAN_FAILPOINT=point).code == -9
     while processes_at(stage.repo, stage.cache):  # its children end by themselves
         pass
+    assert stage.command("cancel", "r1", JOURNEYMAN_FAILPOINT="journal.flush.after:2").code == -9
     assert stage.command("cancel", "r1").code == 0
     states = {name: task["state"] for name, task in stage.command("show", "r1").json["tasks"].items()}
     assert set(states.values()) <= {"done", "cancelled", "skipped"}
