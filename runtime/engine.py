@@ -265,11 +265,12 @@ class Runtime:
         self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, outside: bool = False
     ) -> RunReport:
         """Go on with a run of the journal that did not end, after a crash, an interruption or a pause, and report. Its budgets hold
-        unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`), for this time; `outside` as
-        in `Resumed`."""
+        unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`); both hold from then on.
+        `outside` as in `Resumed`."""
         plan = await self._rebuild(run)
-        self._allow(preparation.rebudgeted(self.machine.records, edits or {}))
-        self._post(Resumed(crashed=True, outside=outside))
+        edited = preparation.rebudgeted(self.machine.records, edits or {})
+        self._allow(edited)
+        self._post(Resumed(True, outside, self._budget_usd, self._budget_tokens, tuple(edited)))
         for command in self.machine.resume():
             self._perform[type(command)](command)
         return await self._go_on(plan)
@@ -284,7 +285,7 @@ class Runtime:
             raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
         again = preparation.again(self.machine.records, task)
         tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
-        self._post(Resumed(crashed=True))
+        self._post(Resumed(True, False, self._budget_usd, self._budget_tokens))
         group = self._new_group()
         self._post(Retried(group, tasks))
         return await self._go_on(plan)

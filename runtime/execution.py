@@ -214,7 +214,7 @@ async def execute(
             sequential=options.sequential,
             budget_usd=options.budget_usd,
             budget_tokens=options.budget_tokens,
-            rate_s=ways.claude.gate.least_s,
+            rate_s=ways.claude.least_s,
         )
         with configured(partial(print, file=sys.stderr)) as traced, stop:
             async with runtime, traced(runtime), trio.open_nursery() as nursery:

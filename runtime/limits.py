@@ -144,6 +144,13 @@ class GateStatistics:
         return sum(waited for cause, waited in self.waited_s.items() if cause != "concurrency")
 
 
+def add_up(sum_: dict[Resource, float], used: Mapping[Resource, float]) -> None:
+    """Take in what one answer used: one request, and so many tokens."""
+    sum_["requests"] = sum_.get("requests", 0.0) + 1.0
+    for resource, amount in used.items():
+        sum_[resource] = sum_.get(resource, 0.0) + amount
+
+
 class _TrioTime:
     """As much of an event loop as aiolimiter asks for."""
 
@@ -305,10 +312,14 @@ class Gate:
             models=MappingProxyType({model: lane.statistics() for model, lane in self._lanes.items()}),
         )
 
-    def least_s(self) -> float:
+    def least_s(self, used: Mapping[str, Mapping[Resource, float]] | None = None) -> float:
         """The least time in which the answers so far could have been had, for the rates that are known: what was used of each, but for
-        a bucket that was full at the beginning, at the rate it fills with. Seconds."""
-        return max((lane.least_s() for lane in self._lanes.values()), default=0.0)
+        a bucket that was full at the beginning, at the rate it fills with. Seconds. `used` is a part of them, {model: {resource:
+        amount}}, for one of several runs."""
+        parts = {model: lane.used for model, lane in self._lanes.items()} if used is None else used
+        return max(
+            (self._lanes[model].least_s(part) for model, part in parts.items() if model in self._lanes), default=0.0
+        )
 
     def reopen(self) -> None:
         """Let calls through again after a quota: for a process that outlives the run that was paused."""
@@ -360,7 +371,7 @@ class _Lane:
         self.shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
         self.hold_until_s = 0.0
         self.waited_s: dict[str, float] = {}  # {what was waited for: seconds}
-        self.used: dict[str, float] = {}  # {resource: how much of it all answers took}
+        self.used: dict[Resource, float] = {}  # how much of each all answers took
 
     def statistics(self) -> ModelStatistics:
         return ModelStatistics(
@@ -425,14 +436,13 @@ class _Lane:
         self.in_flight.discard(call)
         self.gate._tell()
 
-    def least_s(self) -> float:
-        used = ((self.used.get(name, 0.0), bucket.limit_per_min) for name, bucket in self.buckets.items())
-        return max(((amount / limit - 1.0) * 60.0 for amount, limit in used if limit > 0), default=0.0)
+    def least_s(self, used: Mapping[Resource, float]) -> float:
+        rates = ((used.get(name, 0.0), bucket.limit_per_min) for name, bucket in self.buckets.items())
+        return max(((amount / limit - 1.0) * 60.0 for amount, limit in rates if limit > 0), default=0.0)
 
     def answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
         self._end(call)
-        for resource, amount in (("requests", 1.0), *used.items()):
-            self.used[resource] = self.used.get(resource, 0.0) + amount
+        add_up(self.used, used)
         for resource, amount in used.items():
             self.correct(call, resource, amount)
         self.learn(readings, call)

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 import attrs
 import msgspec
@@ -42,7 +42,7 @@ from runtime.errors import (
     TooManyTurns,
     Truncated,
 )
-from runtime.limits import Call, Gate, Verdict, judge
+from runtime.limits import Call, Gate, Resource, Verdict, add_up, judge
 from runtime.prices import Price, Prices, load_prices
 from runtime.workspace import Brief, Workspace
 
@@ -124,6 +124,7 @@ class Claude:
     )  # what no prompt and no journal gets to see
     chars_a_token: float = _CHARS_A_TOKEN
     output_tokens: float = 1000.0  # an answer's, on the mean: learned
+    used: dict[str, dict[Resource, float]] = attrs.field(factory=dict)  # {model: what our calls took of each limit}
     _prices: Prices | None = None
     _own_client: bool = False
 
@@ -172,8 +173,14 @@ class Claude:
         work.talks = True  # type: ignore[attr-defined]  # for the engine: it wants a conversation
         return work
 
-    def learn(self, characters: int, usage: Usage) -> None:
+    def least_s(self) -> float:
+        """The least time in which our own answers could have been had, whoever else calls through the gate. Seconds."""
+        return self.gate.least_s(self.used)
+
+    def learn(self, model: str, characters: int, usage: Usage) -> None:
         """Take in how many tokens a prompt came to, and an answer."""
+        tokens = {"input_tokens": usage.limited_input_tokens, "output_tokens": usage.output_tokens}
+        add_up(self.used.setdefault(model, {}), cast("dict[Resource, float]", tokens))
         if usage.prompt_tokens > 200:
             self.chars_a_token += 0.2 * (min(8.0, max(2.0, characters / usage.prompt_tokens)) - self.chars_a_token)
         self.output_tokens += 0.2 * (usage.output_tokens - self.output_tokens)
@@ -437,7 +444,7 @@ class _Session:
                 content, stop, model, usage = await one.send(limit)
             spent = one.settle(usage)
         self._tell_apart(content)
-        self.claude.learn(characters, usage)
+        self.claude.learn(self.model, characters, usage)
         self.cached_characters = characters
         self.counted_tokens = usage.prompt_tokens
         opening_content = self.messages[0]["content"] if self.turn == 1 else []

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -123,10 +123,10 @@ class Stage:
         async with self._open(**options) as runtime:
             return await runtime.run(plan)
 
-    async def resume(self, run: str, **options: Any) -> RunReport:
+    async def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> RunReport:
         """Go on with a run, as another process."""
         async with self._open(**options) as runtime:
-            return await runtime.resume(run)
+            return await runtime.resume(run, edits)
 
     @asynccontextmanager
     async def _open(self, **options: Any) -> AsyncIterator[Runtime]:

@@ -145,6 +145,27 @@ async def test_a_plans_budget_is_kept_and_a_runs_own_goes_before_it(
         there.assert_nothing_lost(report)
 
 
+async def test_a_budget_given_with_a_resume_holds_for_the_next_one(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a resume was given, for the run and for a task, is in the journal: when that resume ends early, the next one needs no word of
+    it, and it is no less of a limit than the first was."""
+    greedy = task("f00", budget_tokens=10)
+    async with stage(shop, patient_clock, monkeypatch, specialists=[CREW]) as there:
+        report = await there.run(Plan([greedy, task("f01")], budget_tokens=10))
+        assert (report.state, len(there.api.calls)) == ("paused", 0)
+        there.api.faults.append(Fault(range(1, 10_000), CATALOGUE["429-spend-limit"]))
+        report = await there.resume(report.run, {"f00": {"budget_tokens": 200_000}}, budget_tokens=300_000)
+        assert report.state == "paused"
+        there.api.faults.clear()
+        kept = there.past(report.run).machine
+        assert kept.opened.plan["budget_tokens"] == 300_000
+        assert kept.records["f00"].task.budget_tokens == 200_000
+        report = await there.resume(report.run)
+        assert report.ok, report.paused
+        there.assert_nothing_lost(report)
+
+
 async def test_an_answer_that_was_cut_short_for_the_budget_is_asked_again_after_it(
     shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

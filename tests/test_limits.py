@@ -508,7 +508,7 @@ def test_limits_are_above_nothing(wrong: dict[str, int]) -> None:
 
 async def test_the_least_time_is_what_the_rate_allowed(autojump_clock: trio.testing.MockClock) -> None:
     """What the answers took of a rate, beyond the one full bucket there was at the beginning, took at least that long; and never longer
-    than it really took."""
+    than it really took. Of several runs behind one gate each has its own part."""
     gate = Gate(Limits(requests_per_min=60, concurrency=100))
     began = trio.current_time()
     for _ in range(150):
@@ -516,3 +516,5 @@ async def test_the_least_time_is_what_the_rate_allowed(autojump_clock: trio.test
             call.answered({}, input_tokens=1, output_tokens=1)
     assert gate.least_s() == pytest.approx(90.0)
     assert gate.least_s() <= trio.current_time() - began
+    assert gate.least_s({"": {"requests": 90.0}}) == pytest.approx(30.0)
+    assert gate.least_s({}) == gate.least_s({"never called": {"requests": 90.0}}) == 0.0

@@ -81,6 +81,12 @@ class Opened(Event, tag="opened"):
     plan: dict[str, Any] = msgspec.field(default_factory=dict)  # what a later process needs: checks, format, ...
     rules: int = 0  # of the machine: a replay has to decide as the run did
 
+    def within(self, usd: float | None, tokens: int | None) -> Opened:
+        """The same with other budgets, US dollars and tokens; None keeps the one there is."""
+        given = {"budget_usd": usd, "budget_tokens": tokens}
+        plan = {**self.plan, **{name: value for name, value in given.items() if value is not None}}
+        return msgspec.structs.replace(self, plan=plan)
+
 
 class Submitted(Event, tag="submitted"):
     """Tasks are handed over, checked. `estimates` (seconds) and `keys`, where given, have one item a task. `asked_by` is the task
@@ -224,10 +230,14 @@ class DrainRequested(Event, tag="drain-requested"):
 
 class Resumed(Event, tag="resumed"):
     """Another process goes on with the run, or a drained one starts again. What ran is counted as an attempt and tried again.
-    `outside`: the process may have been ended by somebody, so no task is given up for it."""
+    `outside`: the process may have been ended by somebody, so no task is given up for it. The run's budgets where it was given others
+    (None: it keeps what it has), and `tasks` that were, as they are now: all of it holds from here on, for later resumes too."""
 
     crashed: bool = True
     outside: bool = False
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+    tasks: tuple[Task, ...] = ()
 
 
 class Retried(Event, tag="retried"):

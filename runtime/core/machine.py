@@ -673,6 +673,9 @@ class Machine:
         """A new process, or the same after a drain. After a crash no instance is left: all start anew."""
         self.draining = self.dispatch.halted = False
         self.closed = self.paused = ""
+        self.opened = self.opened.within(event.budget_usd, event.budget_tokens)
+        for task in event.tasks:
+            self.records[task.id].task = task
         if event.crashed:
             self._after_crash(CRASHES_ALLOWED - 1 if event.outside else CRASHES_ALLOWED)
         if self.held:

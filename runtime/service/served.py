@@ -431,6 +431,7 @@ class Served:
                 sequential=settings.sequential,
                 budget_usd=settings.budget_usd,
                 budget_tokens=settings.budget_tokens,
+                rate_s=claude.least_s,
                 gate=partial(self.gate.enter, submission.client),
             )
             async with runtime, self.traced(runtime):
