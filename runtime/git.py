@@ -446,6 +446,8 @@ class Repository:
     def _keep(self, oid: bytes, entries: dict[bytes, Entry]) -> None:
         """Two generations, bounded by what they hold and not by how many they are: a run makes a new root with each commit, and a
         folder may have thousands of names. Any thread may come by; at worst a tree is parsed twice."""
+        if oid in self._trees:
+            return
         self._entries += len(entries)
         if self._entries > _ENTRIES_KEPT:
             self._older_trees, self._trees, self._entries = self._trees, {}, len(entries)
@@ -547,7 +549,11 @@ class Repository:
         # Git sorts a folder as if its name ended in a slash.
         line = sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == _TREE else item[0])
         raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
-        return self.packs.write(TREE, raw)
+        written = self.packs.write(TREE, raw)
+        self._keep(
+            written, dict(line)
+        )  # its entries are those of the tree before, but for a few: read anew they would all be copies
+        return written
 
     def _folder(self, tree: str, folder: bytes) -> Mapping[bytes, Entry]:
         """The entries of a folder in a tree; none when there is no such folder."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
@@ -271,7 +272,7 @@ class _Session:
             if last.content:  # `run` says it, when its tools have run
                 self.messages.pop()
                 self.characters -= _length(last.content) + _AROUND
-            return last.content, last.stop
+            return list(last.content), last.stop
         return None, ""
 
     def _kept(self) -> list[Answered | Told]:
@@ -288,7 +289,7 @@ class _Session:
 
     def _relive(self, one: Answered | Told) -> None:
         """Say a kept turn again, and be what it made of us."""
-        self._say("assistant" if isinstance(one, Answered) else "user", one.content)
+        self._say("assistant" if isinstance(one, Answered) else "user", list(one.content))
         if isinstance(one, Answered):
             self.ids |= {block["id"] for block in one.content if block.get("type") == "tool_use"}
             self._calls = {block["id"]: block for block in one.content if block.get("type") == "tool_use"}
@@ -570,7 +571,9 @@ class _Request:
         usage = Usage.from_sdk(message.usage)
         self.call.answered(headers, input_tokens=usage.limited_input_tokens, output_tokens=usage.output_tokens)
         content = [_block(block) for block in message.content]
-        return [block for block in content if not _is_blank(block)], message.stop_reason or "", message.model, usage
+        content = [block for block in content if not _is_blank(block)]
+        # One of a few words in each of thousands of answers, of which the history keeps them all.
+        return content, sys.intern(message.stop_reason or ""), sys.intern(message.model), usage
 
     async def _read(self, runner: Any) -> tuple[Any, Mapping[str, str]]:
         stall_s = self.session.claude.stall_s

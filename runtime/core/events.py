@@ -6,6 +6,7 @@ fields are only ever added, with defaults. Unaware of what the machine does with
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -162,13 +163,13 @@ class Answered(Event, tag="answered"):
     task: str
     attempt: int
     turn: int
-    content: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    content: Sequence[dict[str, Any]] = ()
     stop: str = ""
     model: str = ""
     spent: Spent = NOTHING
     state: Changeset | None = None
-    opening: list[dict[str, Any]] = msgspec.field(default_factory=list)
-    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
+    opening: Sequence[dict[str, Any]] = ()
+    contents: dict[str, bytes] | None = None
 
 
 class Told(Event, tag="told"):
@@ -178,9 +179,9 @@ class Told(Event, tag="told"):
     task: str
     attempt: int
     turn: int
-    content: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    content: Sequence[dict[str, Any]] = ()
     state: Changeset | None = None
-    contents: dict[str, bytes] = msgspec.field(default_factory=dict)
+    contents: dict[str, bytes] | None = None
 
 
 class Charged(Event, tag="charged"):

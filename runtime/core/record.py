@@ -60,9 +60,9 @@ class Talk:
     def take(self, turn: Answered | Told) -> None:
         """One more turn. What a file was before is not needed any more: a conversation holds no more than its files are."""
         if turn.state is not None:
-            known = {**self.contents, **turn.contents}
+            known = {**self.contents, **(turn.contents or {})}
             self.contents = {one.oid: known[one.oid] for one in turn.state.changes if one.oid in known}
-        self.turns.append(msgspec.structs.replace(turn, contents={}) if turn.contents else turn)
+        self.turns.append(msgspec.structs.replace(turn, contents=None) if turn.contents else turn)
 
 
 class Record:
