@@ -182,14 +182,14 @@ def failure(start: Start, error: BaseException) -> Failed:
 
 
 def describe(error: BaseException) -> str:
-    """One line: the exception's words, with its type where the words alone would not tell."""
-    leaves = list(_leaves(error))
-    if len(leaves) == 1:
-        leaf = leaves[0]
-        if isinstance(leaf, GiveUp | Transient | ClaimViolation | Paused):
-            return str(leaf)
-        return f"{type(leaf).__name__}: {leaf}" if str(leaf) else type(leaf).__name__
-    return "; ".join(describe(leaf) for leaf in leaves)
+    """One line: the exception's words, with its type where the words alone would not tell, and the notes that were added to it."""
+    if isinstance(error, BaseExceptionGroup):
+        parts = [describe(inner) for inner in error.exceptions]
+    elif isinstance(error, GiveUp | Transient | ClaimViolation | Paused):
+        parts = [str(error)]
+    else:
+        parts = [f"{type(error).__name__}: {error}" if str(error) else type(error).__name__]
+    return "; ".join([*parts, *getattr(error, "__notes__", ())])
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:

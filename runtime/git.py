@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -312,8 +313,9 @@ class Repository:
             raise RepositoryRefused(f"{name} could not be moved: {error}") from error
         if old is None:  # libgit2 flushes the folder of the file, not those that it made for it
             folder = (self.common_dir / name).parent
-            while folder != self.common_dir and folder.is_dir():
-                flush_folder(folder)
+            while folder != self.common_dir:
+                with suppress(FileNotFoundError):  # `git pack-refs` has taken the ref, and then the folder
+                    flush_folder(folder)
                 folder = folder.parent
 
     def _swap(self, name: str, new: str, old: str | None, why: str) -> None:
@@ -335,11 +337,15 @@ class Repository:
             try:
                 act()
             except (pygit2.GitError, OSError) as error:  # pygit2 raises either, by libgit2's class of it
+                waited = time.monotonic() - began > _LOCK_PATIENCE_S
+                if not waited and "No such file or directory" in str(error):
+                    time.sleep(_LOCK_POLL_S)  # `git pack-refs` took away the empty folder that was made for the lock
+                    continue
                 if not lock.exists() and "lock" not in str(error):
                     raise
                 if (name.startswith(OURS) or _is_to_go(lock, new)) and _outlasted(lock):
                     lock.unlink(missing_ok=True)
-                elif time.monotonic() - began > _LOCK_PATIENCE_S:
+                elif waited:
                     raise RepositoryRefused(
                         f"{name} is locked ({lock}): another git is at it; if none is, remove that file"
                     ) from error

@@ -16,7 +16,7 @@ import pytest
 import trio
 from conftest import Repo, land
 
-from runtime import Runtime, Specialist, Task, packs
+from runtime import GiveUp, Runtime, Specialist, Task, packs
 from runtime.checkout import branch_to_land_on
 from runtime.core.changes import Change, Changeset
 from runtime.core.task import Plan
@@ -116,6 +116,33 @@ async def test_git_in_loops_beside_a_run(repo: Repo, tmp_path: Path, isolation: 
     assert repo.git("cat-file", "-t", f"{kept[0]}^{{tree}}") == "tree"
     collect(Repository.open(repo.path))
     _clean(repo)
+
+
+def test_refs_are_made_while_git_takes_empty_folders_away(repo: Repo) -> None:
+    """`git pack-refs` removes the folder of a ref it has packed, also the one that was made for the next ref a moment ago."""
+    base = repo.commit(FILES)
+    found = Repository.open(repo.path)
+    names = [f"refs/journeyman/r1/attempts/t{number}/1" for number in range(300)]
+    with _outside(repo, ["pack-refs", "--all"], ["pack-refs", "--all"], ["gc", "-q"]):
+        for name in names:
+            found.move_ref(name, base, found.ref(name))
+    made = repo.git("for-each-ref", "--format=%(refname)", "refs/journeyman").splitlines()
+    assert sorted(made) == sorted(names)
+
+
+async def test_what_could_not_be_kept_of_a_failed_attempt_is_told(repo: Repo) -> None:
+    """Something that stands where the attempt's ref goes: the task's error says what failed, and that its work is not kept."""
+    repo.commit(FILES)
+
+    async def work(brief, workspace):  # type: ignore[no-untyped-def]
+        (run,) = (repo.path / ".git/refs/journeyman").iterdir()
+        (run / "attempts").write_text("in the way")
+        workspace.write(brief.files[0], "half done\n")
+        raise GiveUp("this cannot be")
+
+    async with Runtime([Specialist("s", work)], repo=repo.path) as runtime:
+        report = await runtime.run(Plan([Task("t", "s", writes=("pkg0/m0.txt",))]))
+    assert re.fullmatch(r"this cannot be; what it had done could not be kept: refs/.*", report.tasks["t"].error)
 
 
 # --- durable in git --------------------------------------------------------------------------------------------
