@@ -85,6 +85,7 @@ class Guard:
         except Problem as problem:
             await answer(problem, scope, sealed)
             return
+        scope["journeyman.empty"] = not body
         await self.app(scope, _replay(body, receive), sealed)
 
     # --- the checks, in the order of what can be trusted least ---------------------------------------------------

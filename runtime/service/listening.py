@@ -242,7 +242,7 @@ class Listening:
             finally:
                 self.connections.discard(connection)
 
-        accepting = _Accepting(trio.SocketListener(trio.socket.from_stdlib_socket(self.listener)))
+        accepting = _Accepting(self.listener)
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accept:
                 accept.start_soon(accepting.forever, handle, connections)
@@ -256,20 +256,25 @@ class Listening:
 
 @attrs.define(eq=False)
 class _Accepting:
-    listener: trio.SocketListener
+    listener: socket.socket
 
     async def forever(self, handle: Any, nursery: trio.Nursery) -> None:
-        """Accept connections, and wait where the process has no file descriptors left rather than die of it."""
+        """Accept connections, all that have come at once: a crowd is not to wait for a turn of the loop each. Where the process has no
+        file descriptors left, wait rather than die of it."""
         try:
             while True:
-                try:
-                    stream = await self.listener.accept()
-                except OSError as error:
-                    if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                        raise
-                    await trio.sleep(0.1)
-                    continue
-                nursery.start_soon(handle, stream)
+                await trio.lowlevel.wait_readable(self.listener)
+                for _ in range(_BACKLOG):
+                    try:
+                        accepted, _address = self.listener.accept()
+                    except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+                        break
+                    except OSError as error:
+                        if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                            raise
+                        await trio.sleep(0.1)
+                        break
+                    accepted.setblocking(False)
+                    nursery.start_soon(handle, trio.SocketStream(trio.socket.from_stdlib_socket(accepted)))
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.aclose_forcefully(self.listener)
+            self.listener.close()

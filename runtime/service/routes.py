@@ -34,6 +34,8 @@ PLAN_TYPES: Final[Mapping[str, str]] = {
 }
 _MOST_LISTED: Final = 1000
 _MOST_KEPT: Final = 32
+_MOST_PATHS: Final = 2000
+_LONGEST_PATH: Final = 300  # characters, of one that is remembered
 
 Handler = Callable[["Api", Request], Awaitable[Any]]
 
@@ -163,8 +165,7 @@ class Api:
         routes.append(Route("/open/{code}", _Resource(self, [_OPEN])))
         routes.append(Route("/{name}", _Resource(self, [_ASSET])))
         routes.append(Route("/", _Resource(self, [_PAGE])))
-        routes = [*(Route(path, app) for path, app in mounts.items()), *routes]
-        return Router(routes, redirect_slashes=False, default=_nothing_here)
+        return _Paths([*(Route(path, app) for path, app in mounts.items()), *routes])
 
     # --- the daemon --------------------------------------------------------------------------------------------
 
@@ -438,6 +439,27 @@ def _repository(served: Served) -> dict[str, Any]:
     }
 
 
+class _Paths:
+    """Which route a path belongs to, found once for each path: that does not depend on anything else of the request."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self.whole = Router(routes, redirect_slashes=False, default=_nothing_here)
+        self._known: dict[str, tuple[Application, dict[str, Any]]] = {}  # {path: (application, its part of the scope)}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        known = self._known.get(scope["path"]) if scope["type"] == "http" else None
+        if known is not None:
+            scope.update(known[1], path_params=dict(known[1]["path_params"]))
+            await known[0](scope, receive, send)
+            return
+        await self.whole(scope, receive, send)
+        if len(scope.get("path", "")) < _LONGEST_PATH and isinstance(scope.get("endpoint"), _Resource):
+            if len(self._known) >= _MOST_PATHS:
+                self._known.clear()
+            part = {"endpoint": scope["endpoint"], "path_params": dict(scope["path_params"])}
+            self._known[scope["path"]] = (scope["endpoint"], part)
+
+
 class _Resource:
     """All methods of one path, as an ASGI application. Whatever goes wrong is answered with a problem."""
 
@@ -452,7 +474,7 @@ class _Resource:
             if endpoint is None:
                 raise Problem("no-such-method", f"{scope['method']} does not exist here", allow=sorted(self.endpoints))
             request = Request(scope, receive)
-            if method == "GET" and await request.body():
+            if method == "GET" and not scope.get("journeyman.empty") and await request.body():
                 raise Problem("bad-request", f"{scope['method']} has no body")
             if endpoint.body is None and method in ("POST", "PUT"):
                 await _no_body(request)

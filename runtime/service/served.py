@@ -709,23 +709,10 @@ class Served:
             settings=settings,
         )
 
-    async def batches(self, run: str, start: int) -> AsyncIterator[list[Notice]]:
-        """A run's notices from sequence number `start` on, in batches, until it ends. An empty one: it is queued still."""
-        live = self.live.get(run)
-        if live is None:
-            status = await self.status(run)
-            if status.machine is not None:
-                yield notices(status.machine, start)
-            return
-        if not live.opened.is_set():
-            yield []
-            await live.opened.wait()
-        runtime = live.runtime
-        if runtime is None:
-            return
-        while batch := await runtime.batch(start):
-            yield batch
-            start = batch[-1].seq + 1
+    async def past_notices(self, run: str, start: int) -> list[Notice]:
+        """The notices of a run that does not go on, from sequence number `start` on."""
+        machine = (await self.status(run)).machine
+        return notices(machine, start) if machine is not None else []
 
     async def news(self, run: str, start: int, within_s: float) -> dict[str, Any]:
         """How far a run is, as soon as something has happened behind sequence number `start` - 1, or after `within_s` seconds."""

@@ -8,8 +8,9 @@ Many may watch one run: what is told is encoded once for all of them, and each i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, TypeVar
 
 import attrs
 import msgspec
@@ -21,8 +22,10 @@ from .guard import Receive, Scope, Send
 from .problems import Problem
 from .served import Served
 
+T = TypeVar("T")
+
 HEARTBEAT_S: Final = 15.0
-GATHER_S: Final = 0.03
+GATHER_S: Final = 0.02
 _MOST_KEPT: Final = 16
 
 
@@ -62,16 +65,7 @@ class EventStream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._until_gone, receive, nursery.cancel_scope)
-            outgoing, incoming = trio.open_memory_channel[bytes](0)
-            nursery.start_soon(self._produce, outgoing)
-            while True:
-                part = b": heartbeat\n\n"
-                with trio.move_on_after(self.heartbeat_s):
-                    try:
-                        part = await incoming.receive()
-                    except trio.EndOfChannel:
-                        break
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await self._send_all(send)
             nursery.cancel_scope.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -80,26 +74,41 @@ class EventStream:
             pass
         scope.cancel()
 
-    async def _produce(self, outgoing: trio.MemorySendChannel[bytes]) -> None:
-        async with outgoing:
-            async for batch in self.served.batches(self.run, self.start):
-                if not batch:
-                    waits = self.served.queue.waits(self.run)
-                    told = {"state": "queued", "waits": attrs.asdict(waits) if waits is not None else None}
-                    await outgoing.send(_event("queued", msgspec.json.encode(told)))
-                    continue
+    async def _send_all(self, send: Send) -> None:
+        live = self.served.live.get(self.run)
+        if live is None:
+            if past := await self.served.past_notices(self.run, self.start):
+                await _part(send, self.encoded.of(past))
+        else:
+            if not live.opened.is_set():
+                waits = self.served.queue.waits(self.run)
+                told = {"state": "queued", "waits": attrs.asdict(waits) if waits is not None else None}
+                await _part(send, _event("queued", msgspec.json.encode(told)))
+                await self._beating(send, live.opened.wait)
+            start, runtime = self.start, live.runtime
+            while runtime is not None and (batch := await self._beating(send, partial(runtime.batch, start))):
                 next_at = trio.current_time() + GATHER_S
-                await outgoing.send(self.encoded.of(batch))
+                await _part(send, self.encoded.of(batch))
+                start = batch[-1].seq + 1
                 await trio.sleep_until(next_at)
-            live = self.served.live.get(self.run)
-            if live is not None:
-                await live.over.wait()
-            try:
-                status = await self.served.status(self.run)
-                told = {"run": self.run, "state": status.state, "error": status.error or None}
-            except Problem as problem:
-                told = {"run": self.run, "state": "unknown", "error": problem.detail}
-            await outgoing.send(_event("end", msgspec.json.encode(told)))
+            await self._beating(send, live.over.wait)
+        try:
+            status = await self.served.status(self.run)
+            told = {"run": self.run, "state": status.state, "error": status.error or None}
+        except Problem as problem:
+            told = {"run": self.run, "state": "unknown", "error": problem.detail}
+        await _part(send, _event("end", msgspec.json.encode(told)))
+
+    async def _beating(self, send: Send, wait: Callable[[], Awaitable[T]]) -> T:
+        """Wait, and say every `heartbeat_s` that it goes on."""
+        while True:
+            with trio.move_on_after(self.heartbeat_s):
+                return await wait()
+            await _part(send, b": heartbeat\n\n")
+
+
+async def _part(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 def _encoded(batch: Sequence[Notice]) -> bytes:
