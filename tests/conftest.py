@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import bytecode  # noqa: F401 - before the modules that it is about
 import pytest
 import trio.testing
 

@@ -23,6 +23,7 @@ import trio
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import anthropic
+import bytecode  # noqa: F401 - before the modules that it is about
 from anthropic.lib.tools.agent_toolset import AgentToolContext, beta_edit_tool, beta_read_tool, beta_write_tool
 from messages_api import Api, serve
 from messages_ledger import read_ledger, total, total_cost

@@ -23,8 +23,10 @@ from typing import Any
 
 import trio
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bytecode  # noqa: F401 - before the modules that it is about
 from schedules import graphs, skewed
 
 from runtime import Plan, Runtime, Specialist, Task
