@@ -12,14 +12,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 import msgspec
 import trio
-from rich.console import Console
-from rich.live import Live
-from rich.text import Text
 
 from specialists import Ways, codemod_problem, known_languages
 from specialists.claude import credentials_problem
@@ -42,6 +39,9 @@ from .progress import Progress
 from .report import RunReport, TaskReport, failed_files, failures_in
 from .runs import journal_path, landing_message, submitted_plan
 from .telemetry import configured
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 EXIT_OK, EXIT_BAD_INPUT, EXIT_FAILED, EXIT_RED, EXIT_PAUSED, EXIT_REFUSED = 0, 2, 3, 4, 5, 6
 EXIT_BUG, EXIT_INTERRUPTED = 70, 130
@@ -409,21 +409,28 @@ async def _show(runtime: Runtime, options: Options, told: int) -> None:
     """Live lines on a terminal, plain ones elsewhere; nothing with `quiet`."""
     if options.quiet:
         return
-    console = Console(stderr=True)
     progress = Progress()
-    if not console.is_terminal:
-
-        def tell(notice: Notice) -> None:
-            nonlocal told
-            if told and notice.seq > told:
-                print(f"so far: {progress.say(0)}", file=sys.stderr, flush=True)
-                told = 0
-            words = progress.take(notice)
-            if words and not told:
-                print(words, file=sys.stderr, flush=True)
-
-        await _follow(runtime, tell)
+    if sys.stderr.isatty() or os.environ.get("FORCE_COLOR"):
+        await _show_live(runtime, progress)
         return
+
+    def tell(notice: Notice) -> None:
+        nonlocal told
+        if told and notice.seq > told:
+            print(f"so far: {progress.say(0)}", file=sys.stderr, flush=True)
+            told = 0
+        words = progress.take(notice)
+        if words and not told:
+            print(words, file=sys.stderr, flush=True)
+
+    await _follow(runtime, tell)
+
+
+async def _show_live(runtime: Runtime, progress: Progress) -> None:
+    from rich.console import Console  # only who looks at a terminal pays for it: 20 ms
+    from rich.live import Live
+
+    console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, transient=False) as live:
         seq = 1
         began = trio.current_time()
@@ -448,6 +455,8 @@ def _catch_up(runtime: Runtime, progress: Progress, seq: int) -> int:
 
 
 def _colored(lines: Sequence[str]) -> Text:
+    from rich.text import Text
+
     text = Text("\n".join(lines))
     for words, style in (
         (r"^journeyman .*$", "bold"),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import escape
 
 KINDS: Final = ("systemd", "launchd")
 WHERE: Final = {
@@ -23,5 +23,5 @@ def unit(kind: str, program: str, words: list[str]) -> str:
         # systemd expands % and $ in a command; a program's path may have either.
         line = shlex.join([program, "serve", *words]).replace("%", "%%").replace("$", "$$")
         return text.replace("@COMMAND@", line)
-    rows = "\n".join(f"    <string>{escape(word)}</string>" for word in [program, "serve", *words])
-    return text.replace("@COMMAND@", rows).replace("@HOME@", escape(str(Path.home())))
+    rows = "\n".join(f"    <string>{escape(word, quote=False)}</string>" for word in [program, "serve", *words])
+    return text.replace("@COMMAND@", rows).replace("@HOME@", escape(str(Path.home()), quote=False))
