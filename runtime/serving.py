@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import attrs
@@ -41,6 +41,9 @@ from .service.units import KINDS, WHERE
 from .service.units import unit as unit_text
 from .submission import Settings
 from .terminal import Place, common, load, put, run_argument, say
+
+if TYPE_CHECKING:
+    from .service.later import Mountable
 
 FORMS = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -129,19 +132,24 @@ def serve(
     from .service.daemon import Choices
     from .service.daemon import serve as serve_forever
     from .service.host import Limits
+    from .service.later import later
 
     places = Places.find(socket_path)
     if link:
         return _link(places, as_json)
     named = [] if repo == "." and not _is_repository(repo) else [str(Repository.open(repo).work_tree)]
     choices = Choices(tcp, named, Limits(instances, runs), jobs, drain)
-    from .mcp import mounted
-
     try:
-        trio.run(serve_forever, places, choices, {"/mcp": mounted})
+        trio.run(serve_forever, places, choices, {"/mcp": later(_mcp)})
     except BaseExceptionGroup as group:
         raise _only(group) from None
     return EXIT_OK
+
+
+def _mcp() -> Mountable:
+    from .mcp import mounted  # the protocol's SDK takes longer to load than all of the daemon
+
+    return mounted
 
 
 def _unit(kind: str, words: list[str], as_json: bool) -> int:

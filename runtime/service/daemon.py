@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any, Final
@@ -27,15 +27,13 @@ from ..errors import RunHeld
 from ..git import keep_few_open
 from ..telemetry import Traced, configured
 from . import metrics, openapi
-from .guard import Application, Guard
+from .guard import Guard
 from .host import Host, Limits
+from .later import Mountable
 from .links import Links
 from .listening import Listening, tcp_socket, unix_socket
 from .places import Places, write
 from .routes import Api
-
-Mountable = Callable[[Application], AbstractAsyncContextManager[Application]]
-"""Makes an application that is served under a path of its own, and is served while its block lasts."""
 
 DRAIN_S: Final = 30.0
 _SWITCH_S: Final = 0.0005
