@@ -7,6 +7,7 @@ Knows no other module of the runtime. `exit_code` is what the command line retur
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
@@ -189,6 +190,9 @@ class QuotaSpent(Paused):
     """The account's quota, spend limit or credit is used up. `until_s` is when it comes back, Unix time, if that is known."""
 
     def __init__(self, message: str, until_s: float | None = None) -> None:
+        back = time.gmtime(until_s) if until_s is not None and 0 < until_s < 1e11 else None
+        if back is not None and time.strftime("%Y-%m-%d", back) not in message:  # the service often says it itself
+            message = f"{message.rstrip('.')}; it comes back on {time.strftime('%Y-%m-%d at %H:%M UTC', back)}"
         super().__init__(message)
         self.until_s = until_s
 

@@ -7,6 +7,7 @@ file became is judged by its bytes, never by what the program says.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -29,7 +30,8 @@ from . import edits
 from .outcome import FileOutcome, settle
 
 BATCH_S: Final = 1.5  # what a batch should take
-FIRST_BATCH: Final = 8
+FIRST_BATCH: Final = 8  # files
+MOST_FILES: Final = 2000
 _ARGV_BYTES: Final = 100_000
 SIZE_CAP_BYTES: Final = 1_000_000
 _TIMEOUT_S: Final = 3600.0
@@ -39,22 +41,25 @@ _LOOK_AHEAD_S: Final = 2.0  # a longer pass is not made once more only to know
 
 @attrs.define
 class Pace:
-    """Seconds a file and seconds a start of one program, from the batches that ran; shared by all its tasks."""
+    """Seconds that one program takes for a unit of work (see `weight`), from the batches that ran; shared by all its tasks."""
 
-    per_file_s: float = 0.0
+    per_unit_s: float = 0.0
     batches: int = 0
 
-    def size(self) -> int:
-        """How many files the next batch should have."""
-        if not self.batches:
-            return FIRST_BATCH
-        return max(1, min(2000, int(BATCH_S / max(self.per_file_s, 1e-4))))
+    def room(self) -> float:
+        """How many units the next batch should have, once a batch has run."""
+        return BATCH_S / max(self.per_unit_s, 1e-5)
 
-    def learn(self, files: int, seconds: float) -> None:
+    def learn(self, units: float, seconds: float) -> None:
         """Take in a batch that ran; later ones count more, as the start-up's share shrinks with size."""
-        now = seconds / files
-        self.per_file_s = now if not self.batches else 0.3 * self.per_file_s + 0.7 * now
+        now = seconds / units
+        self.per_unit_s = now if not self.batches else 0.3 * self.per_unit_s + 0.7 * now
         self.batches += 1
+
+
+def weight(size: int) -> float:
+    """Units of work that a file of so many bytes is taken for: one for being a file at all, and one more for every 4 KiB."""
+    return 1 + size / 4096
 
 
 @attrs.define
@@ -153,19 +158,23 @@ class Command:
         apart = {*attempt.brief.task.writes} <= {*attempt.brief.files}  # what two batches write is never the same
         lanes = self.at_once if apart else 1
         left = deque(files)
+        units = {path: weight((attempt.folder / _on_disk(path)).stat().st_size) for path in files}
+        remain = sum(units.values())
         failed: list[GiveUp] = []
-        last = 0  # the size of the last batches, one a lane, so that they end together
+        last = 0.0  # units in the last batches, one a lane, so that they end together
 
         async def lane() -> None:
-            nonlocal last
+            nonlocal last, remain
             while True:
                 async with self._turns:
                     if not left or failed:  # the other lanes took the rest meanwhile
                         return
-                    if not last and pace.batches and pace.size() * lanes >= len(left):
-                        last = -(-len(left) // lanes)
-                    size = min(last or pace.size(), len(left))
-                    batch = _cut([left.popleft() for _ in range(size)], left)
+                    rounds = max(1, round(remain / (pace.room() * lanes))) if pace.batches else 0
+                    if rounds == 1 and not last:
+                        last = remain / lanes
+                    batch = _cut(left, units, last or (remain / rounds / lanes if rounds else math.inf), rounds > 0)
+                    weighs = sum(units[path] for path in batch)
+                    remain -= weighs
                     attempt.brief.progress(f"{attempt.argv[0]} on {len(batch)} files, {len(left)} to go")
                     began = trio.current_time()
                     try:
@@ -173,7 +182,7 @@ class Command:
                     except GiveUp as error:
                         failed.append(error)
                         return
-                    pace.learn(len(batch), trio.current_time() - began)
+                    pace.learn(weighs, trio.current_time() - began)
 
         async with trio.open_nursery() as nursery:
             for _ in range(lanes):
@@ -191,15 +200,18 @@ def _own(word: str) -> str:
     return sys.executable if word == "{python}" else word
 
 
-def _cut(files: list[str], left: deque[str]) -> list[str]:
-    """As many of the files as fit into an argv; the others go back."""
-    size = 0
-    for at, path in enumerate(files):
-        size += len(path_bytes(path)) + 1
-        if at and size > _ARGV_BYTES:
-            left.extendleft(reversed(files[at:]))
-            return files[:at]
-    return files
+def _cut(left: deque[str], units: Mapping[str, float], room: float, known: bool) -> list[str]:
+    """Take the files of the next batch: about so many units, as many as fit into an argv, and few while the program's pace is not
+    known."""
+    batch: list[str] = []
+    weighs = size = 0.0
+    while left and weighs < room and len(batch) < (MOST_FILES if known else FIRST_BATCH):
+        size += len(path_bytes(left[0])) + 1
+        if batch and size > _ARGV_BYTES:
+            break
+        batch.append(left.popleft())
+        weighs += units[batch[-1]]
+    return batch
 
 
 @attrs.frozen

@@ -13,6 +13,7 @@ import inspect
 import io
 import re
 import sys
+import time
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import attrs
 from ast_grep_py import SgNode, SgRoot
 
 from runtime.core.task import FIXPOINT, MAX_PASSES
@@ -32,6 +34,8 @@ from .outcome import State
 Edit = Callable[[bytes], bytes | None]
 """A file's bytes to its new ones; None means no change. Raises Skipped or Broken."""
 
+_AHEAD_FREE_S: Final = 0.5
+_AHEAD_SHARE: Final = 0.1
 # The endings ast-grep itself goes by, by language: https://ast-grep.github.io/reference/languages.html
 EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "bash": ("bash", "bats", "cgi", "command", "env", "fcgi", "ksh", "sh", "tmux", "tool", "zsh"),
@@ -418,16 +422,29 @@ def _libcst_edit(path: str, command: Any, arguments: Mapping[str, Any], root: st
 # --- passes ----------------------------------------------------------------------------------------------------
 
 
+@attrs.define
+class Ahead:
+    """What looking ahead may take: for whole files of a cheap edit it is nothing, for all of a slow codemod's it would be as much
+    again as the work itself. So it is free for a while, and a tenth of the time of the edits from then on. Times in seconds."""
+
+    edited_s: float = 0.0
+    looked_s: float = 0.0
+
+    def allows(self, more_s: float) -> bool:
+        """Whether a look that takes this long is within it."""
+        return self.looked_s + more_s <= _AHEAD_FREE_S + self.edited_s * _AHEAD_SHARE
+
+
 def apply(
-    path: str, data: bytes, edit: Edit, language: str | None, passes: int, *, look_ahead: bool = False
+    path: str, data: bytes, edit: Edit, language: str | None, passes: int, *, ahead: Ahead | None = None
 ) -> tuple[State, str, bytes | None, bool]:
     """(state, why, new bytes, whether another pass would change more) of one file.
 
-    `passes` edits, or with `FIXPOINT` as many as change something, ten at most. `look_ahead` finds out about one more
-    where the last pass changed something.
+    `passes` edits, or with `FIXPOINT` as many as change something, ten at most. With `ahead` it finds out about one more
+    where the last pass changed something, as far as that may take its time.
     """
     try:
-        new, more = _passes(data, edit, passes, look_ahead)
+        new, more = _passes(data, edit, passes, ahead)
     except Skipped as error:
         return "skipped", str(error), None, False
     except Broken as error:
@@ -442,11 +459,22 @@ def apply(
     return (state, why, new, more) if state == "changed" else (state, why, None, False)
 
 
-def _passes(data: bytes, edit: Edit, passes: int, look_ahead: bool) -> tuple[bytes, bool]:
+def _passes(data: bytes, edit: Edit, passes: int, ahead: Ahead | None) -> tuple[bytes, bool]:
+    began = last = time.perf_counter()
     limit = MAX_PASSES if passes == FIXPOINT else passes
     for _ in range(limit):
+        last = time.perf_counter()
         new = edit(data)
         if new is None:
-            return data, False
+            break
         data = new
-    return data, look_ahead and edit(data) is not None
+    else:
+        now = time.perf_counter()
+        if ahead is not None and ahead.allows(now - last):
+            more = edit(data) is not None
+            ahead.looked_s += time.perf_counter() - now
+            ahead.edited_s += now - began
+            return data, more
+    if ahead is not None:
+        ahead.edited_s += time.perf_counter() - began
+    return data, False

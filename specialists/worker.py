@@ -1,7 +1,7 @@
 """A worker process: takes jobs on its standard input, answers on its standard output, ends when the input does.
 
-The other side is `workers`. A frame is four bytes of length and MessagePack. It keeps no state but imported codemods, so that a
-killed one loses nothing but the job it had.
+The other side is `workers`. A frame is four bytes of length and MessagePack. It keeps no state but imported codemods, and how long
+edits take, so that a killed one loses nothing but the job it had.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ _COLLECT_EVERY = (
 )
 
 
-def work(kind: str, way: dict[str, Any], files: list[tuple[str, bytes]]) -> list[tuple[str, str, bytes | None, bool]]:
+def work(
+    kind: str, way: dict[str, Any], files: list[tuple[str, bytes]], ahead: edits.Ahead
+) -> list[tuple[str, str, bytes | None, bool]]:
     """Edit files; for each (state, why, new bytes, whether another pass would change more)."""
     answers: list[tuple[str, str, bytes | None, bool]] = []
     for path, data in files:
@@ -30,7 +32,9 @@ def work(kind: str, way: dict[str, Any], files: list[tuple[str, bytes]]) -> list
         else:
             edit = edits.codemodder(path, way["name"], way["args"], way["root"])
             language = edits.language_of(path)
-        answers.append(edits.apply(path, data, edit, language, way["passes"], look_ahead=way["look_ahead"]))
+        answers.append(
+            edits.apply(path, data, edit, language, way["passes"], ahead=ahead if way["look_ahead"] else None)
+        )
     return answers
 
 
@@ -48,11 +52,11 @@ def main() -> None:
     sys.stdin = open(os.devnull)  # noqa: SIM115  # for as long as the process lives
     gc.freeze()
     gc.disable()
-    done = 0
+    done, ahead = 0, edits.Ahead()
     while (body := _read(source)) is not None:
         kind, way, files = msgspec.msgpack.decode(body, type=tuple[str, dict[str, Any], list[tuple[str, bytes]]])
         try:
-            answer: Any = {"files": work(kind, way, files)}
+            answer: Any = {"files": work(kind, way, files, ahead)}
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         reply = msgspec.msgpack.encode(answer)

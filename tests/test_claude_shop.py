@@ -20,6 +20,7 @@ from messages_api import serve
 from messages_ledger import bought_twice
 from messages_model import Reply, Request, ToolUse
 
+from specialists.edits import Ahead
 from specialists.worker import work
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +59,7 @@ class Migrator:
         task = self.ways[name]
         kind = "rewrite" if "rewrite" in task else "codemod"
         way = {"args": {}, **task[kind], "root": str(SHOP), "passes": task.get("passes", 1), "look_ahead": False}
-        ((state, why, new, _),) = work(kind, way, [(path, text.encode())])
+        ((state, why, new, _),) = work(kind, way, [(path, text.encode())], Ahead())
         assert state != "failed", f"{name}: {path}: {why}"
         if new is None:
             return

@@ -120,8 +120,27 @@ def test_passes_go_on_until_nothing_changes() -> None:
     """One pass by default, telling that another would change more; `fixpoint` goes to the end, at ten at most."""
     rewriter = edit.rewriter("a.py", "f(g($A))", "g(f($A))", "python")
     data = b"f(g(g(g(1))))\n"
-    assert edit.apply("a.py", data, rewriter, "python", 1, look_ahead=True)[2:] == (b"g(f(g(g(1))))\n", True)
-    assert edit.apply("a.py", data, rewriter, "python", 0, look_ahead=True)[2:] == (b"g(g(g(f(1))))\n", False)
+    assert edit.apply("a.py", data, rewriter, "python", 1, ahead=edit.Ahead())[2:] == (b"g(f(g(g(1))))\n", True)
+    assert edit.apply("a.py", data, rewriter, "python", 0, ahead=edit.Ahead())[2:] == (b"g(g(g(f(1))))\n", False)
+
+
+def test_looking_ahead_costs_little_of_a_slow_edit() -> None:
+    """What took half a second of looks and a tenth of the edits' own time is looked at no more; until then every file is."""
+    ahead = edit.Ahead()
+    assert [ahead.allows(seconds) for seconds in (0.01, 0.5, 0.6)] == [True, True, False]
+    assert [edit.Ahead(20.0, looked).allows(0.3) for looked in (0.0, 2.2, 2.3)] == [True, True, False]
+    calls = 0
+
+    def grow(data: bytes) -> bytes:
+        nonlocal calls
+        calls += 1
+        return data + b"x"
+
+    assert edit.apply("a.txt", b"a", grow, None, 1, ahead=ahead) == ("changed", "", b"ax", True)
+    assert (calls, ahead.edited_s > 0, ahead.looked_s > 0) == (2, True, True)
+    ahead.looked_s += 60
+    assert edit.apply("a.txt", b"a", grow, None, 1, ahead=ahead) == ("changed", "", b"ax", False)
+    assert calls == 3
 
 
 def test_codemods_are_found_by_their_names(tmp_path: Path) -> None:
