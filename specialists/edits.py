@@ -35,7 +35,7 @@ Edit = Callable[[bytes], bytes | None]
 """A file's bytes to its new ones; None means no change. Raises Skipped or Broken."""
 
 _AHEAD_FREE_S: Final = 0.5
-_AHEAD_SHARE: Final = 0.1
+_AHEAD_SHARE: Final = 0.02
 # The endings ast-grep itself goes by, by language: https://ast-grep.github.io/reference/languages.html
 EXTENSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "bash": ("bash", "bats", "cgi", "command", "env", "fcgi", "ksh", "sh", "tmux", "tool", "zsh"),
@@ -425,7 +425,7 @@ def _libcst_edit(path: str, command: Any, arguments: Mapping[str, Any], root: st
 @attrs.define
 class Ahead:
     """What looking ahead may take: for whole files of a cheap edit it is nothing, for all of a slow codemod's it would be as much
-    again as the work itself. So it is free for a while, and a tenth of the time of the edits from then on. Times in seconds."""
+    again as the work itself. So it is free for a while, and a fiftieth of the time of the edits from then on. Times in seconds."""
 
     edited_s: float = 0.0
     looked_s: float = 0.0
