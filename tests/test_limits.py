@@ -518,3 +518,21 @@ async def test_the_least_time_is_what_the_rate_allowed(autojump_clock: trio.test
     assert gate.least_s() <= trio.current_time() - began
     assert gate.least_s({"": {"requests": 90.0}}) == pytest.approx(30.0)
     assert gate.least_s({}) == gate.least_s({"never called": {"requests": 90.0}}) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "until_s", "told"),
+    [
+        (
+            "Your credit is used up.",
+            1_800_000_000.0,
+            "Your credit is used up; it comes back on 2027-01-15 at 08:00 UTC",
+        ),
+        ("Spent until 2027-01-15 at 08:00 UTC.", 1_800_000_000.0, "Spent until 2027-01-15 at 08:00 UTC."),
+        ("Your credit is used up.", None, "Your credit is used up."),
+        ("Your credit is used up.", 1e15, "Your credit is used up."),
+    ],
+)
+def test_a_spent_quota_says_when_it_comes_back(words: str, until_s: float | None, told: str) -> None:
+    """The day and the time, where the service told it and did not put it into its words; a time that cannot be is left out."""
+    assert str(QuotaSpent(words, until_s)) == told
