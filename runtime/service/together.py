@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class _Reading(Generic[T]):
-    found: list[T] = attrs.field(factory=list)  # empty: not read yet
+    over: trio.Event = attrs.field(factory=trio.Event)
+    found: list[T] = attrs.field(factory=list)  # empty: whoever was to read has failed or left
 
 
 @attrs.define(eq=False)
@@ -22,15 +23,25 @@ class Together(Generic[T]):
     there before is missed, and a crowd costs as much as two."""
 
     read: Callable[[], T]
-    _next: _Reading[T] | None = None
+    _next: _Reading[T] | None = None  # it has not begun: who comes now may still share it
     _door: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def get(self) -> T:
         """Raises what `read` raises, to one of those who wait; the next one tries it again."""
-        mine = self._next = self._next or _Reading()
-        async with self._door:
-            if not mine.found:
-                if self._next is mine:
-                    self._next = None
+        while self._next is not None:
+            shared = self._next
+            await (
+                shared.over.wait()
+            )  # all at once: a lock that goes from hand to hand takes a turn of the loop for each
+            if shared.found:
+                return shared.found[0]
+        mine = self._next = _Reading()
+        try:
+            async with self._door:
+                self._next = None
                 mine.found.append(await trio.to_thread.run_sync(self.read))
+        finally:
+            if self._next is mine:
+                self._next = None
+            mine.over.set()
         return mine.found[0]
