@@ -58,6 +58,9 @@ class Progress:
         elif isinstance(item, ev.Retried):
             for task in item.tasks:
                 self.states.pop(task.id, None)
+        elif isinstance(item, ev.Resumed) and item.crashed:
+            self.lanes.clear()  # they were the dead process's
+            self.running.clear()
         elif isinstance(item, cmd.Spawn):
             self.lanes[item.instance] = Lane(item.instance)
         elif isinstance(item, cmd.Retire):

@@ -6,6 +6,7 @@ import pytest
 import trio.testing
 
 from runtime import Plan, Runtime, Specialist, Task
+from runtime.core import commands as cmd
 from runtime.core import events as ev
 from runtime.errors import ClaimViolation
 from runtime.handles import Notice
@@ -65,3 +66,21 @@ def test_what_was_bought_is_shown_as_it_is_spent() -> None:
     progress.take(Notice(1, 1.0, ev.Answered("t", 1, 1, spent=ev.Spent(input=10, cache_read=90, output=20, usd=0.25))))
     progress.take(Notice(2, 2.0, ev.Charged("t", 1, ev.Spent(input=30, usd=0.5), "broken off")))
     assert "$0.75, 150 tokens, 90 of them cached" in progress.render(3.0, 80)[1]
+
+
+def test_the_instances_of_a_dead_process_are_shown_no_more() -> None:
+    """After a crash and a resume the view has the new process's instances alone, and nothing runs until it is started again."""
+    progress = Progress()
+    told = [
+        ev.Submitted("g1", (Task("t", "interface"),)),
+        cmd.Spawn("interface-1", "interface"),
+        cmd.Start("t", 1, "interface-1"),
+        ev.Resumed(crashed=True),
+        cmd.Spawn("interface-2", "interface"),
+    ]
+    for number, item in enumerate(told):
+        progress.take(Notice(number, float(number), item))
+    assert list(progress.lanes) == ["interface-2"]
+    assert progress.counts()["running"] == 0
+    progress.take(Notice(5, 5.0, ev.Resumed(crashed=False)))
+    assert list(progress.lanes) == ["interface-2"]
