@@ -6,21 +6,30 @@ Only for the holder of the journal's lock: nobody else of ours works in the repo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .checkout import sweep
 from .core.events import Event, Landed
 from .core.undo import Undo
 from .git import Repository
+from .journal import RunRow
 from .landing import Landing
 from .line import Line
 from .worktrees import let_go
 
+OVER = frozenset(
+    {"done", "partial", "failed", "cancelled"}
+)  # states of a run in the journal that has nothing left to do
 
-def tidy(repository: Repository) -> None:
-    """Remove lock files of our own refs, half-written packs, marks of an index's lock, and the hold of dead processes on worktrees."""
+
+def tidy(repository: Repository, runs: Iterable[RunRow] = ()) -> None:
+    """Remove lock files of our own refs, half-written packs, marks of an index's lock, and the hold of dead processes on worktrees;
+    and give git the packs of those `runs` that are over, where a process died between the record of that and doing it."""
     repository.remove_left_locks()
     repository.packs.clean()
+    over = {row.name for row in runs if row.state in OVER}
+    for run in over.intersection(repository.packs.kept()):
+        repository.packs.release(run)
     sweep(repository)
     let_go(repository)
 

@@ -242,7 +242,7 @@ async def held(
         journal.reopen(run)
         one = Held(repository, past.entry, past.machine, past.last_s, line, journal)
         if opener is None:  # nobody else of ours is in the repository: what looks left over is
-            await trio.to_thread.run_sync(tidy, repository)
+            await trio.to_thread.run_sync(tidy, repository, journal.runs())
         for event in await trio.to_thread.run_sync(lambda: list(settle(line, past.machine.undo))):
             await one.record(event)
         try:

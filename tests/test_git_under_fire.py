@@ -168,6 +168,25 @@ def test_objects_outlive_a_collection_until_their_run_has_ended(repo: Repo) -> N
     _clean(repo)
 
 
+async def test_packs_of_a_run_that_died_at_its_very_end_are_given_to_git_by_the_next(repo: Repo) -> None:
+    """Killed when its end was recorded and its packs were still kept: nothing goes on with that run, so the next one lets them go."""
+    repo.commit(FILES)
+
+    async def work(brief, workspace):  # type: ignore[no-untyped-def]
+        workspace.write(brief.files[0], f"{brief.task.id}\n")
+
+    kept = {}
+    for name in ("a", "b"):
+        async with Runtime([Specialist("s", work)], repo=repo.path) as runtime:
+            report = await runtime.run(Plan([Task(name, "s", writes=("pkg0/m0.txt",))]))
+        packs_there = sorted((repo.path / ".git/objects/pack").glob("pack-*.pack"))
+        assert packs_there
+        assert not Repository.open(repo.path).packs.kept(), name
+        packs_there[0].with_suffix(".keep").write_text(f"journeyman {report.run}\n")
+        kept[name] = Repository.open(repo.path).packs.kept()
+        assert list(kept[name]) == [report.run]
+
+
 def test_many_small_packs_become_few(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
     """However often a run flushes, the packs stay few, git can read and check all of them, and in the end there is one."""
     monkeypatch.setattr(packs, "TIER", 4)

@@ -493,7 +493,7 @@ class Served:
         async with self._door:
             if self._writer is None:
                 self._writer = await trio.to_thread.run_sync(partial(Writer, self.path, daemon=True))
-                await trio.to_thread.run_sync(tidy, self.repository)
+                await trio.to_thread.run_sync(tidy, self.repository, self._writer.runs())
             self._users += 1
             writer = self._writer
         try:
