@@ -5,7 +5,7 @@ Knows workspaces, claims and the line; not which task is next nor when one is do
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .core.ownership import Registry
 from .core.task import Handler, Plan, Specialist, Task
 from .errors import ClaimViolation, JourneymanError, PathsGone
 from .git import Repository
-from .journal import RunRow
+from .journal import Reader
 from .lease import Lease
 from .line import Answer, Job, Line
 from .overlay import Overlay
@@ -72,11 +72,11 @@ class Attempts:
     def _on_disk(self, task: Task) -> bool:
         return task.exec is not None or (not task.way and self.specialists[task.specialist].isolation == "worktree")
 
-    async def begin(self, run: str, base: str, *, alone: bool = True, runs: Iterable[RunRow] = ()) -> Line:
+    async def begin(self, run: str, base: str, *, alone: bool = True, journal: Reader | None = None) -> Line:
         """Make the run's line, or find it as an earlier process left it. `alone`: no other run of this process is in the
-        repository, so what looks left over is. `runs` are those that the journal lists."""
+        repository, so what looks left over is; `journal` tells which runs are over."""
         if alone:
-            await trio.to_thread.run_sync(tidy, self.repository, runs)
+            await trio.to_thread.run_sync(tidy, self.repository, journal)
         self.line = await trio.to_thread.run_sync(Line, self.repository, run, base)
         return self.line
 

@@ -47,7 +47,7 @@ from .execution import (
 )
 from .git import Repository
 from .progress import because, clock, money
-from .report import RunReport, failed_files
+from .report import OPEN, RunReport, failed_files
 from .terminal import Place, common, configured, edited, load, put, run_argument, say, say_landed, specialist_names
 from .witness import killed_by_its_work
 
@@ -306,7 +306,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         say(f"{changed} file{'' if changed == 1 else 's'} changed on {report.line}")
         red = any(not check.ok for check in report.checks)
         open_tasks = any(state != "done" and number for state, number in report.counts.items())
-        ended = report.state not in ("interrupted", "paused")
+        ended = report.state not in OPEN
         verbs = ["diff", *(["retry"] if open_tasks and ended else []), *([] if red else ["land"])]
         say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
     if report.spent.tokens:
@@ -315,7 +315,7 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
             say(f"    {name}: {money(spent)}")
     if report.paused:
         say(f"paused: {report.paused}")
-    if report.state in ("interrupted", "paused") and report.run:
+    if report.state in OPEN and report.run:
         say(f"  go on with: journeyman resume {report.run}")
 
 

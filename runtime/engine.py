@@ -52,7 +52,7 @@ from .core.task import Plan, Specialist, Task
 from .errors import BadInput, Bug, ClaimViolation, GiveUp
 from .finish import Finish
 from .handles import Answer, Events, Notice, Ticket, notices
-from .journal import Journal, RunRow
+from .journal import Journal
 from .landing import Landing, land
 from .record_codec import decode, encode
 from .recovery import settle
@@ -221,9 +221,6 @@ class Runtime:
                 self._attempts.repository.packs.release(self.run_id)
         finally:
             self._journal.close()
-
-    def _runs(self) -> list[RunRow]:
-        return self._journal.runs() if self._journal is not None else []
 
     def _all_final(self) -> bool:
         return all(record.state in FINAL for record in self.machine.records.values())
@@ -399,7 +396,7 @@ class Runtime:
         self.run_id = self._journal.begin(plan.name) if self._journal is not None else "run"
         self._recording = self._journal is not None
         if self._attempts is not None:
-            await self._attempts.begin(self.run_id, base, alone=self._given is None, runs=self._runs())
+            await self._attempts.begin(self.run_id, base, alone=self._given is None, journal=self._journal)
         self._epoch = trio.current_time()
         self._post(
             Opened(
@@ -458,7 +455,7 @@ class Runtime:
         plan = preparation.rules_back(self.machine.opened)
         if self._attempts is not None:
             base = self.machine.opened.base
-            line = await self._attempts.begin(run, base, alone=self._given is None, runs=self._runs())
+            line = await self._attempts.begin(run, base, alone=self._given is None, journal=self._journal)
             for event in await trio.to_thread.run_sync(lambda: list(settle(line, self.machine.undo))):
                 self._post(event)
         self._configure(plan)

@@ -24,10 +24,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from .core.task import Plan, Task
 from .git import Repository, run_git
 from .planfile import dump
+from .report import OPEN, OVER
 from .service.client import PATIENCE_S
 from .service.guard import Application, Receive, Scope, Send
 
-_ENDED: Final = ("done", "partial", "failed", "cancelled", "paused", "interrupted")
 _MOST_LISTED: Final = 50  # tasks in an answer to a model
 _INSTRUCTIONS: Final = (
     "Runs specialists over one git repository in parallel. A plan is tasks with the files each may write; a refactor is "
@@ -239,7 +239,7 @@ async def _follow(rest: Rest, ctx: Context[Any, Any], run: str) -> None:
     """Report progress until the run has ended."""
     start = 1
     told: dict[str, Any] = {"state": ""}
-    while told["state"] not in _ENDED:
+    while told["state"] not in (*OVER, *OPEN):
         told = await rest.ask(ctx, "GET", f"{run}/news", **{"from": start})
         start = told["seq"] + 1
         words = told["waits"] or "; ".join(told["news"][-3:]) or told["state"]
@@ -392,9 +392,9 @@ def _delegation(task_id: str) -> str:
 
 
 def _delegation_state(told: dict[str, Any]) -> str:
-    if told["state"] in ("running", "queued", "paused", "interrupted"):
-        return "running" if told["state"] in ("running", "queued") else str(told["state"])
-    return {"done": "completed", "cancelled": "cancelled"}.get(told["state"], "failed")
+    state = str(told["state"])
+    as_is = ("running", "cancelled", *OPEN)
+    return state if state in as_is else {"done": "completed", "queued": "running"}.get(state, "failed")
 
 
 def _make_repository(folder: Path) -> None:

@@ -6,30 +6,29 @@ Only for the holder of the journal's lock: nobody else of ours works in the repo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from .checkout import sweep
 from .core.events import Event, Landed
 from .core.undo import Undo
 from .git import Repository
-from .journal import RunRow
+from .journal import Reader
 from .landing import Landing
 from .line import Line
+from .report import OVER
 from .worktrees import let_go
 
-OVER = frozenset(
-    {"done", "partial", "failed", "cancelled"}
-)  # states of a run in the journal that has nothing left to do
 
-
-def tidy(repository: Repository, runs: Iterable[RunRow] = ()) -> None:
+def tidy(repository: Repository, journal: Reader | None) -> None:
     """Remove lock files of our own refs, half-written packs, marks of an index's lock, and the hold of dead processes on worktrees;
-    and give git the packs of those `runs` that are over, where a process died between the record of that and doing it."""
+    and give git the packs of runs that are over in the `journal`, where a process died between the record of that and doing it."""
     repository.remove_left_locks()
     repository.packs.clean()
-    over = {row.name for row in runs if row.state in OVER}
-    for run in over.intersection(repository.packs.kept()):
-        repository.packs.release(run)
+    if journal is not None:
+        for run in repository.packs.kept():
+            row = journal.row(run)
+            if row is not None and row.state in OVER:
+                repository.packs.release(run)
     sweep(repository)
     let_go(repository)
 

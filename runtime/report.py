@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import attrs
 
@@ -20,6 +20,9 @@ from .core.record import CANCELLED, DONE, FAILED, FINAL, SKIPPED, Record
 from .pictures import Bar, lanes, meter, table, whole
 
 BoundBy = Literal["work", "path", "claims", "rate"]
+
+OVER: Final = ("done", "partial", "failed", "cancelled")  # what `outcome` says of a run that has nothing left to do
+OPEN: Final = ("interrupted", "paused")  # states of a run that nobody is at and that can go on
 
 
 @attrs.frozen

@@ -43,7 +43,7 @@ from .line import REFS, Job, Line, line_ref, runs_with_refs
 from .planfile import loads
 from .record_codec import decode, encode
 from .recovery import settle, tidy
-from .report import RunReport, build, failed_files
+from .report import OPEN, RunReport, build, failed_files
 from .submission import QUEUED, decode_submission
 from .worktrees import collect
 
@@ -181,7 +181,7 @@ def unfinished(repository: Repository, tasks: Collection[Task]) -> str:
     """The newest run of just these tasks that was interrupted or paused; empty when there is none. Raises JournalDamaged."""
     wanted = {task.id: task for task in tasks}
     for one in reversed(entries(repository)):
-        if one.state in ("interrupted", "paused") and submitted_plan(repository, one.run) is None:
+        if one.state in OPEN and submitted_plan(repository, one.run) is None:
             try:
                 records = load(repository, one.run).machine.records
             except BadInput:  # it was killed before it began
@@ -242,7 +242,7 @@ async def held(
         journal.reopen(run)
         one = Held(repository, past.entry, past.machine, past.last_s, line, journal)
         if opener is None:  # nobody else of ours is in the repository: what looks left over is
-            await trio.to_thread.run_sync(tidy, repository, journal.runs())
+            await trio.to_thread.run_sync(tidy, repository, journal)
         for event in await trio.to_thread.run_sync(lambda: list(settle(line, past.machine.undo))):
             await one.record(event)
         try:
@@ -402,7 +402,7 @@ def gc(repository: Repository, *, everything: bool = False, dry_run: bool = Fals
     by_run = runs_with_refs(repository)
     gone = []
     for run, entry in known.items():
-        if entry.state in ("running", "interrupted", "paused", "collected"):
+        if entry.state in ("running", "collected", *OPEN):
             continue
         past = load(repository, run)
         line = f"{REFS}{run}/line"

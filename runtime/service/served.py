@@ -43,7 +43,7 @@ from ..planfile import dump
 from ..preparation import again
 from ..record_codec import decode
 from ..recovery import tidy
-from ..report import RunReport
+from ..report import OPEN, RunReport
 from ..rewind import Rewound, checkpoint, redo, take_back, undo
 from ..submission import (
     ENDED,
@@ -253,11 +253,11 @@ class Served:
     def _refuse_ended(self, entry: past_runs.RunEntry, mode: Mode) -> None:
         if entry.state == "collected":
             raise Problem("wrong-state", f"run {entry.run} was collected; its records are gone")
-        if mode == "resume" and entry.state not in ("paused", "interrupted"):
+        if mode == "resume" and entry.state not in OPEN:
             raise Problem(
                 "wrong-state", f"run {entry.run} is {entry.state}; only what was paused or interrupted goes on"
             )
-        if mode == "retry" and entry.state in ("paused", "interrupted"):
+        if mode == "retry" and entry.state in OPEN:
             raise Problem("wrong-state", f"run {entry.run} has not ended; resume it")
         if mode == "retry" and entry.state == "done":
             raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
@@ -376,7 +376,7 @@ class Served:
                     state = await self._cancelled(live, writer)
                 if state == "interrupted" and live.wish == "pause":
                     state = "paused"
-                if state in ("interrupted", "paused"):
+                if state in OPEN:
                     await self._note_open(writer, live, state)
                 else:
                     await self._note_end(writer, live.run, live.submission, error, culprit, state)
@@ -493,7 +493,7 @@ class Served:
         async with self._door:
             if self._writer is None:
                 self._writer = await trio.to_thread.run_sync(partial(Writer, self.path, daemon=True))
-                await trio.to_thread.run_sync(tidy, self.repository, self._writer.runs())
+                await trio.to_thread.run_sync(tidy, self.repository, self._writer)
             self._users += 1
             writer = self._writer
         try:
@@ -538,7 +538,7 @@ class Served:
         entry = await self.entry(run)
         if entry.state == "running":
             raise Problem("repository-held", f"run {run} is going on in another process")
-        if entry.state not in ("paused", "interrupted"):
+        if entry.state not in OPEN:
             return entry.state
         async with self._intake, self.writing() as writer:
             started, _ = await trio.to_thread.run_sync(self._recorded, run)
