@@ -241,9 +241,7 @@ class Runtime:
         group = self._submit(prepared.tasks, prepared, plan.on_failure, plan.max_failures)
         try:
             await self._concluded(group)
-        except (
-            BaseException
-        ):  # the caller is gone, with a lone Cancelled or a group of them: nobody waits for its tasks
+        except BaseException:  # the caller is gone, with a lone Cancelled or a group: nobody waits for its tasks
             for record in self.machine.groups[group].tasks:
                 if record.state not in FINAL and not self.machine.draining:  # an interrupted run is gone on with
                     self._post(CancelRequested(record.task.id, "whoever ran the plan was cancelled"))

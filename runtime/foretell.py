@@ -61,9 +61,8 @@ def cost(
     shared += sum(
         min(repository.blob_size(files[name][1]), INSTRUCTIONS_LIMIT) for name in INSTRUCTIONS if name in files
     )
-    warm: set[tuple[str, str]] = (
-        set()
-    )  # (model, specialist) whose prompt is in the cache; "" for what all specialists share
+    # (model, specialist) whose prompt is in the cache; "" for what all specialists share
+    warm: set[tuple[str, str]] = set()
     usd, tokens, unpriced = 0.0, 0, []
     for task in tasks:
         one = named[task.specialist]

@@ -356,9 +356,8 @@ class Repository:
 
     def remove_left_locks(self) -> None:
         """Remove the locks that a kill left on refs of ours. Only for the holder of the journal."""
-        for folder, _, names in os.walk(
-            self.common_dir / OURS
-        ):  # not by globbing: a collection takes folders away meanwhile
+        # Not by globbing: a collection takes folders away meanwhile
+        for folder, _, names in os.walk(self.common_dir / OURS):
             for lock in (Path(folder, name) for name in names if name.endswith(".lock")):
                 if _outlasted(lock):
                     lock.unlink(missing_ok=True)
@@ -556,9 +555,8 @@ class Repository:
         line = sorted(entries.items(), key=lambda item: item[0] + b"/" if item[1][0] == _TREE else item[0])
         raw = b"".join(b"%o %s\0%s" % (mode, name, oid) for name, (mode, oid) in line)
         written = self.packs.write(TREE, raw)
-        self._keep(
-            written, dict(line)
-        )  # its entries are those of the tree before, but for a few: read anew they would all be copies
+        # Its entries are those of the tree before, but for a few: read anew they would all be copies
+        self._keep(written, dict(line))
         return written
 
     def _folder(self, tree: str, folder: bytes) -> Mapping[bytes, Entry]:

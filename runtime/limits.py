@@ -637,9 +637,8 @@ def _quota_end(headers: Mapping[str, str], message: str) -> float | None:
         return moment
     if stamp := re.search(r"\|(\d{9,11})\b", message):  # "Claude AI usage limit reached|1760000400"
         return float(stamp[1])
-    if day := re.search(
-        r"(\d{4})-(\d\d)-(\d\d)(?:\s+at\s+|T|\s+)(\d\d):(\d\d)", message
-    ):  # "... on 2026-12-01 at 00:00 UTC"
+    # "... on 2026-12-01 at 00:00 UTC"
+    if day := re.search(r"(\d{4})-(\d\d)-(\d\d)(?:\s+at\s+|T|\s+)(\d\d):(\d\d)", message):
         return _iso_time(f"{day[1]}-{day[2]}-{day[3]}T{day[4]}:{day[5]}")
     return None
 

@@ -15,9 +15,8 @@ from .errors import ClaimViolation
 from .git import Repository, blob_id
 from .workspace import MayWrite, Request
 
-TOLD_LIMIT: Final = (
-    64 * 1024
-)  # bytes of a file that `state` gives along; what is larger is an object of the repository's
+# Bytes of a file that `state` gives along; what is larger is an object of the repository's
+TOLD_LIMIT: Final = 64 * 1024
 
 
 class Overlay:
@@ -135,9 +134,8 @@ class Overlay:
     def state(self, may_tell: Callable[[bytes], bool]) -> tuple[Changeset, dict[str, bytes]]:
         changes = self._changes()
         contents = {}
-        self._told.intersection_update(
-            [change.oid for change in changes if change.oid is not None]
-        )  # as `core.record.Talk` forgets
+        # As `core.record.Talk` forgets
+        self._told.intersection_update([change.oid for change in changes if change.oid is not None])
         for change in changes:
             oid = change.oid
             if oid is None or oid == change.was or oid in self._told or oid in self._stored:

@@ -53,9 +53,8 @@ class Packs:
     run: str = ""
     written: int = 0  # packs, so far
     _new: dict[bytes, tuple[int, bytes]] = attrs.field(factory=dict)  # {raw id: (kind, bytes)}; not on the disk yet
-    _there: set[bytes] = attrs.field(
-        factory=set
-    )  # raw ids of what is in packs that we keep: it need not be written again
+    # Raw ids of what is in packs that we keep: it need not be written again
+    _there: set[bytes] = attrs.field(factory=set)
     _tiers: list[list[Path]] = attrs.field(factory=list)  # our packs without their suffix: [the smallest, ...]
     _keep: tuple[str, Path] | None = None  # (run, a `.keep` of it that is on the disk)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -217,9 +216,8 @@ def _alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    with contextlib.suppress(
-        OSError
-    ):  # where there is no /proc, one that is dead and was not waited for counts as alive
+    # Where there is no /proc, one that is dead and was not waited for counts as alive
+    with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
@@ -289,9 +287,8 @@ def _index(pieces: list[Piece], offsets: list[int], pack: bytes) -> list[bytes]:
 
 def _pieces(pack: Path) -> Iterator[Piece]:
     """The objects of a pack of ours, as they are in it."""
-    with contextlib.suppress(
-        FileNotFoundError
-    ):  # somebody repacked, and took ours along because a ref names what is in it
+    # Somebody repacked, and took ours along because a ref names what is in it
+    with contextlib.suppress(FileNotFoundError):
         index = pack.with_suffix(".idx").read_bytes()
         body = pack.with_suffix(".pack").read_bytes()
         count = int.from_bytes(index[8 + 255 * 4 : 8 + 256 * 4], "big")

@@ -285,9 +285,8 @@ def _short(error: Exception) -> str:
 
 def _compose(text: str) -> yaml.Node | None:
     """YAML's nodes, safe to walk: no circles, not too deep, and not too many however often aliases repeat them."""
-    loader = getattr(
-        yaml, "CSafeLoader", yaml.SafeLoader
-    )  # five times quicker, but its composer crashes on great depth
+    # Five times quicker, but its composer crashes on great depth
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     depth = 0
     for event in yaml.parse(text, loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)

@@ -26,12 +26,8 @@ from .errors import BadInput, RepositoryRefused
 from .git import Repository
 from .report import RunReport
 
-_WEIGHT: Final = {
-    "unchanged": 0,
-    "skipped": 1,
-    "changed": 2,
-    "failed": 3,
-}  # which state counts of a file of several tasks
+# Which state counts of a file of several tasks
+_WEIGHT: Final = {"unchanged": 0, "skipped": 1, "changed": 2, "failed": 3}
 _AUTO_BATCH_FILES: Final = 200  # the most files of a task whose program takes many at once
 
 

@@ -262,9 +262,8 @@ def _by_claims(ended: Ended) -> float:
         if record.keys is not None:
             for path in record.keys.writes:
                 held.setdefault(path, []).append(seconds)
-    return max(
-        (math.fsum(turns) for turns in held.values() if len(turns) > 1), default=0.0
-    )  # alone, nobody waits for it
+    # Alone, nobody waits for it
+    return max((math.fsum(turns) for turns in held.values() if len(turns) > 1), default=0.0)
 
 
 def outcome(states: Collection[str], checks_ok: bool) -> str:

@@ -64,10 +64,8 @@ _CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
 _HIDDEN_TOKENS: Final = (
     2_000  # of a prompt that the service adds for tools, and of the answer that came before: for the budget's sake
 )
-_SHORTER: Final = (
-    8_192,
-    2_048,
-)  # tokens an answer may have when the budget has no room for the specialist's max_tokens
+# Tokens an answer may have when the budget has no room for the specialist's max_tokens
+_SHORTER: Final = (8_192, 2_048)
 _CONNECT_S: Final = 30.0
 _AROUND: Final = 32  # characters of a message around its content
 _SUMMARY_LIMIT: Final = 2_000
@@ -120,9 +118,8 @@ class Claude:
     stall_s: float = STALL_S
     client: AsyncAnthropic | None = None
     prefixes: Prefixes = attrs.field(factory=Prefixes)
-    secret: tuple[str, ...] = attrs.field(
-        factory=secrets.values, repr=False
-    )  # what no prompt and no journal gets to see
+    # What no prompt and no journal gets to see
+    secret: tuple[str, ...] = attrs.field(factory=secrets.values, repr=False)
     chars_a_token: float = _CHARS_A_TOKEN
     output_tokens: float = 1000.0  # an answer's, on the mean: learned
     used: dict[str, dict[Resource, float]] = attrs.field(factory=dict)  # {model: what our calls took of each limit}

@@ -159,22 +159,20 @@ class Command:
         lanes = self.at_once if apart else 1
         left = deque(files)
         units = {path: weight((attempt.folder / _on_disk(path)).stat().st_size) for path in files}
-        remain = sum(units.values())
         failed: list[GiveUp] = []
         last = 0.0  # units in the last batches, one a lane, so that they end together
 
         async def lane() -> None:
-            nonlocal last, remain
+            nonlocal last
             while True:
                 async with self._turns:
                     if not left or failed:  # the other lanes took the rest meanwhile
                         return
+                    remain = sum(units[path] for path in left)
                     rounds = max(1, round(remain / (pace.room() * lanes))) if pace.batches else 0
                     if rounds == 1 and not last:
                         last = remain / lanes
                     batch = _cut(left, units, last or (remain / rounds / lanes if rounds else math.inf), rounds > 0)
-                    weighs = sum(units[path] for path in batch)
-                    remain -= weighs
                     attempt.brief.progress(f"{attempt.argv[0]} on {len(batch)} files, {len(left)} to go")
                     began = trio.current_time()
                     try:
@@ -182,7 +180,7 @@ class Command:
                     except GiveUp as error:
                         failed.append(error)
                         return
-                    pace.learn(weighs, trio.current_time() - began)
+                    pace.learn(sum(units[path] for path in batch), trio.current_time() - began)
 
         async with trio.open_nursery() as nursery:
             for _ in range(lanes):

@@ -430,9 +430,14 @@ class Ahead:
     edited_s: float = 0.0
     looked_s: float = 0.0
 
-    def allows(self, more_s: float) -> bool:
-        """Whether a look that takes this long is within it."""
-        return self.looked_s + more_s <= _AHEAD_FREE_S + self.edited_s * _AHEAD_SHARE
+    def look(self, edit: Edit, data: bytes, took_s: float) -> bool:
+        """Whether one more pass would change this; not known, so False, where a pass that takes `took_s` is beyond it."""
+        if self.looked_s + took_s > _AHEAD_FREE_S + self.edited_s * _AHEAD_SHARE:
+            return False
+        began = time.perf_counter()
+        more = edit(data) is not None
+        self.looked_s += time.perf_counter() - began
+        return more
 
 
 def apply(
@@ -460,21 +465,14 @@ def apply(
 
 
 def _passes(data: bytes, edit: Edit, passes: int, ahead: Ahead | None) -> tuple[bytes, bool]:
-    began = last = time.perf_counter()
-    limit = MAX_PASSES if passes == FIXPOINT else passes
-    for _ in range(limit):
-        last = time.perf_counter()
+    took_s = 0.0
+    for _ in range(MAX_PASSES if passes == FIXPOINT else passes):
+        began = time.perf_counter()
         new = edit(data)
+        took_s = time.perf_counter() - began
+        if ahead is not None:
+            ahead.edited_s += took_s
         if new is None:
-            break
+            return data, False
         data = new
-    else:
-        now = time.perf_counter()
-        if ahead is not None and ahead.allows(now - last):
-            more = edit(data) is not None
-            ahead.looked_s += time.perf_counter() - now
-            ahead.edited_s += now - began
-            return data, more
-    if ahead is not None:
-        ahead.edited_s += time.perf_counter() - began
-    return data, False
+    return data, ahead is not None and ahead.look(edit, data, took_s)

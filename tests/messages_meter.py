@@ -121,9 +121,8 @@ class PromptCache:
     """Prompt prefixes that were written and when they end. An entry can be read once `write` was called for it, never before."""
 
     minimum: int = 1024  # tokens; a shorter prefix is not cached
-    _entries: dict[bytes, tuple[float, float]] = attrs.field(
-        init=False, factory=dict
-    )  # {hash of the prefix: (end, ttl)}
+    # {hash of the prefix: (end, ttl)}
+    _entries: dict[bytes, tuple[float, float]] = attrs.field(init=False, factory=dict)
 
     def look_up(self, body: Mapping[str, Any], now: float) -> tuple[Usage, dict[bytes, float]]:
         """What of a request is read, written and neither, and what is to be written: {prefix: ttl in seconds}. Output is 0."""

@@ -100,9 +100,8 @@ class World:
     spent: list[tuple[int, str, Spent]] = attrs.field(init=False, factory=list)  # (number in the journal, task, what)
     answers: int = 0
     _talkers: set[str] = attrs.field(init=False)
-    _talk: random.Random = attrs.field(
-        init=False
-    )  # of its own: a world in which nobody talks is what it was before there were any
+    # Of its own: a world in which nobody talks is what it was before there were any
+    _talk: random.Random = attrs.field(init=False)
     _heap: list[tuple[float, int, Any]] = attrs.field(init=False, factory=list)
     _count: int = 0
 

@@ -80,17 +80,14 @@ class Model:
     draining: bool = False
     got_on: bool = False  # an attempt ended since the process last died
     alone: bool = False  # one of those that ran at the last death is suspect: one at a time
-    stops: dict[str, int | None] = attrs.field(
-        factory=dict
-    )  # {group: failures until nothing more of it is started}; None = any
-    takes_back: dict[str, str] = attrs.field(
-        factory=dict
-    )  # {group: "scope" or "level"}; absent = nothing is taken back
+    # {group: failures until nothing more of it is started}; None = any
+    stops: dict[str, int | None] = attrs.field(factory=dict)
+    # {group: "scope" or "level"}; absent = nothing is taken back
+    takes_back: dict[str, str] = attrs.field(factory=dict)
     failures: dict[str, int] = attrs.field(factory=dict)  # {group: how many}
     poisoned: set[tuple[str, str]] = attrs.field(factory=set)  # {(group, unit)} in which something failed
-    rolling: list[set[str]] = attrs.field(
-        factory=list
-    )  # tasks with commits that the line is to take out, each lot at once
+    # Tasks with commits that the line is to take out, each lot at once
+    rolling: list[set[str]] = attrs.field(factory=list)
     redo: list[str] = attrs.field(factory=list)  # tips to go back to, the next one last
     rewound: bool = False  # a step was taken: what is done no longer tells what its dependants may be
 
@@ -370,9 +367,8 @@ class Model:
             assert self.rows[command.task].state == command.state, f"{command}: the model has {self.rows[command.task]}"
         elif isinstance(command, Grant):
             row = self.rows[command.task]
-            if (
-                row.state == "running" and row.attempt == command.attempt
-            ):  # else it died with the process, in this very step
+            # Else it died with the process, in this very step
+            if row.state == "running" and row.attempt == command.attempt:
                 row.asking = False
                 row.extra.add(command.path)
         elif isinstance(command, Refuse):

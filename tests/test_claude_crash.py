@@ -72,9 +72,8 @@ class Play:
     folder: Path
     repo: Repo
     before: Checkout
-    kept: list[tuple[float, dict[str, int]]] = attrs.field(
-        factory=list
-    )  # (when, {task: turns that are journaled}) at each kill
+    # (when, {task: turns that are journaled}) at each kill
+    kept: list[tuple[float, dict[str, int]]] = attrs.field(factory=list)
 
     def run_name(self) -> str:
         """The run, or nothing while none is recorded."""

@@ -263,9 +263,8 @@ def test_a_plan_is_foretold_and_run(repo: Repo, tmp_path: Path) -> None:
 def test_bad_input_has_one_clear_message(repo: Repo, words: list[str], code: int, message: str) -> None:
     """Every wrong input ends with its code and a line that says what is wrong; nothing is started; --json says it too."""
     repo.commit(SOURCES)
-    unread = (
-        words[0] == "nonsense" or words[-2:-1] == ["--base"] or "lone" in message
-    )  # then --json is a word of something else
+    # Then --json is a word of something else
+    unread = words[0] == "nonsense" or words[-2:-1] == ["--base"] or "lone" in message
     done = journeyman(*words, *([] if unread else ["--json"]), cwd=repo.path)
     assert done.code == code, done.err
     assert message in done.err

@@ -40,10 +40,8 @@ def _clean(repo: Repo) -> None:
         ["git", "fsck", "--strict", "--no-dangling"], cwd=repo.path, capture_output=True, text=True, check=False
     )
     assert (said.returncode, said.stdout) == (0, ""), said.stderr
-    assert [lock.name for lock in (repo.path / ".git").rglob("*.lock")] in (
-        [],
-        ["journal.lock"],
-    )  # held, not there, is what counts
+    # Held, not there, is what counts
+    assert [lock.name for lock in (repo.path / ".git").rglob("*.lock")] in ([], ["journal.lock"])
 
 
 # --- beside a run ----------------------------------------------------------------------------------------------

@@ -136,9 +136,8 @@ async def test_the_tool_runner_works_through_it() -> None:
             message = await stream.get_final_message()
         assert message.content[0].text == "Done."
         assert seen == [("a", "1"), ("b", "2")]
-        (results,) = api.calls[1].body[
-            "messages"
-        ]  # the runner leaves the conversation with the server and sends what is new
+        # The runner leaves the conversation with the server and sends what is new
+        (results,) = api.calls[1].body["messages"]
         assert [block["content"] for block in results["content"]] == ["written", "written"]
         assert api.calls[1].usage is not None
         assert api.calls[0].usage is not None

@@ -127,8 +127,9 @@ def test_passes_go_on_until_nothing_changes() -> None:
 def test_looking_ahead_costs_little_of_a_slow_edit() -> None:
     """What took half a second of looks and a fiftieth of the edits' own time is looked at no more; until then every file is."""
     ahead = edit.Ahead()
-    assert [ahead.allows(seconds) for seconds in (0.01, 0.5, 0.6)] == [True, True, False]
-    assert [edit.Ahead(20.0, looked).allows(0.3) for looked in (0.0, 0.6, 0.7)] == [True, True, False]
+    looked = [edit.Ahead().look(bytes.upper, b"a", took_s) for took_s in (0.01, 0.5, 0.6)]
+    assert looked == [True, True, False]
+    assert [edit.Ahead(20.0, before).look(bytes.upper, b"a", 0.3) for before in (0.0, 0.59, 0.7)] == [True, True, False]
     calls = 0
 
     def grow(data: bytes) -> bytes:

@@ -33,9 +33,8 @@ _ROUNDS_LIMIT: Final = 20
 _CYCLES_SHOWN: Final = 10
 _POLICIES: Final = ("isolate", "rollback-scope", "rollback-level", "stop")
 _CLAIMS: Final = ("strict", "grow")
-_VARIABLE: Final = re.compile(
-    r"\$\$\$[A-Z][A-Z0-9_]*|\$[A-Z][A-Z0-9_]*"
-)  # ast-grep's; one that begins with _ is not kept
+# ast-grep's; one that begins with _ is not kept
+_VARIABLE: Final = re.compile(r"\$\$\$[A-Z][A-Z0-9_]*|\$[A-Z][A-Z0-9_]*")
 
 
 # --- what is wrong ---------------------------------------------------------------------------------------------

@@ -36,11 +36,8 @@ from .listening import Listening, tcp_socket, unix_socket
 from .places import Places, write
 from .routes import Api
 
-_COLLECT: Final = (
-    20_000,
-    20,
-    20,
-)  # Python's own (700, 10, 10) looks for cycles hundreds of times a second while clients ask
+# Python's own (700, 10, 10) looks for cycles hundreds of times a second while clients ask
+_COLLECT: Final = (20_000, 20, 20)
 DRAIN_S: Final = 30.0
 _SWITCH_S: Final = 0.0005
 _MOST_PACKS: Final = 64

@@ -152,9 +152,8 @@ class Api:
     # Requests are answered a few at a time, so that a crowd of them does not come between a run's own steps.
     encoded: Encoded = attrs.field(factory=Encoded)
     turns: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(16))
-    _kept: dict[tuple[str, str, str], tuple[Any, bytes]] = attrs.field(
-        factory=dict
-    )  # {(repository, run, what): (version, JSON)}
+    # {(repository, run, what): (version, JSON)}
+    _kept: dict[tuple[str, str, str], tuple[Any, bytes]] = attrs.field(factory=dict)
     _rows: dict[tuple[str, str], Rows] = attrs.field(factory=dict)  # {(repository, run): its tasks as JSON}
 
     def router(self, mounts: Mapping[str, Application]) -> Application:

@@ -33,9 +33,8 @@ _MOST_KEPT: Final = 16
 class Encoded:
     """Notices as the bytes of a stream; the last batches are kept, because whoever watches the same run asks for the same ones."""
 
-    _kept: dict[tuple[int, int, int], tuple[object, bytes]] = attrs.field(
-        factory=dict
-    )  # {(first notice, from, to): ...}
+    # {(first notice, from, to): ...}
+    _kept: dict[tuple[int, int, int], tuple[object, bytes]] = attrs.field(factory=dict)
 
     def of(self, batch: Sequence[Notice]) -> bytes:
         """The bytes."""

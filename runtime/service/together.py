@@ -30,9 +30,8 @@ class Together(Generic[T]):
         """Raises what `read` raises, to one of those who wait; the next one tries it again."""
         while self._next is not None:
             shared = self._next
-            await (
-                shared.over.wait()
-            )  # all at once: a lock that goes from hand to hand takes a turn of the loop for each
+            # All at once: a lock that goes from hand to hand takes a turn of the loop for each
+            await shared.over.wait()
             if shared.found:
                 return shared.found[0]
         mine = self._next = _Reading()

@@ -271,9 +271,8 @@ def many() -> None:
             trio.run(main, repo)
         calls = [call for call in read_ledger(ledger) if call.number]
     last_s = max(call.ended_s or call.at_s for call in calls)
-    kept = [
-        call for call in calls if call.outcome == "done" or (call.ended_s or call.at_s) < last_s - 5.0
-    ]  # not of the end
+    # Not of the end
+    kept = [call for call in calls if call.outcome == "done" or (call.ended_s or call.at_s) < last_s - 5.0]
     starts = sorted((call.at_s, 1) for call in calls) + sorted((call.ended_s or call.at_s, -1) for call in calls)
     under_way = peak = 0
     for _, step in sorted(starts):

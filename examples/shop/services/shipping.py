@@ -5,12 +5,8 @@ from services.legacy import route
 from services.log import log
 from services.money import euros
 
-ZONES = {
-    "DE": ("home", 490, 2),
-    "AT": ("neighbour", 890, 3),
-    "FR": ("neighbour", 890, 4),
-    "PT": ("union", 1290, 6),
-}  # {country: (zone, cents for the first five things, days)}
+# {country: (zone, cents for the first five things, days)}
+ZONES = {"DE": ("home", 490, 2), "AT": ("neighbour", 890, 3), "FR": ("neighbour", 890, 4), "PT": ("union", 1290, 6)}
 FREE_FROM_CENTS = 10_000
 
 
