@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gc
 import json
 import logging
 import os
@@ -27,7 +26,7 @@ import trio
 from ..errors import RunHeld
 from ..git import keep_few_open
 from ..telemetry import Traced, configured
-from . import metrics, openapi
+from . import memory, metrics, openapi
 from .guard import Guard
 from .host import Host, Limits
 from .later import Mountable
@@ -36,8 +35,6 @@ from .listening import Listening, tcp_socket, unix_socket
 from .places import Places, write
 from .routes import Api
 
-# Python's own (700, 10, 10) looks for cycles hundreds of times a second while clients ask
-_COLLECT: Final = (20_000, 20, 20)
 DRAIN_S: Final = 30.0
 _SWITCH_S: Final = 0.0005
 _MOST_PACKS: Final = 64
@@ -159,9 +156,7 @@ async def _serve(
             port = tcp.getsockname()[1]
             listeners.append(Listening(tcp, Guard(app, links, port), log_to))
             write(places.address, f"127.0.0.1:{port}\n")
-        gc.collect()
-        gc.freeze()  # the modules stay: no collection has to look at them
-        gc.set_threshold(*_COLLECT)
+        memory.prepare()
         async with trio.open_nursery() as nursery:
             for listening in listeners:
                 nursery.start_soon(listening.serve, stop)

@@ -6,7 +6,6 @@ its run has ended: so a daemon that is killed finds on its next start what was o
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
@@ -62,6 +61,7 @@ from ..submission import (
 )
 from ..telemetry import Traced, untraced
 from ..terminal import Place, configured, edited, user_config
+from . import memory
 from .gate import AttemptGate
 from .live import Live, Log, Status
 from .problems import Problem
@@ -71,7 +71,6 @@ from .together import Together
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
-_COLLECT_EACH = 16  # runs that have ended, between two collections of garbage
 
 
 @attrs.define(eq=False)
@@ -386,8 +385,7 @@ class Served:
             self.live.pop(live.run, None)
             self.queue.remove(live.run)
             self.finished += 1
-            if self.finished % _COLLECT_EACH == 0:
-                gc.collect()  # a run's parts know each other; the collector itself would come by after thousands of runs
+            memory.run_ended(self.finished)
             live.opened.set()
             live.over.set()
             self.log("run ended", repository=self.id, run=live.run, state=state, **({"error": error} if error else {}))

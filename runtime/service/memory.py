@@ -1,0 +1,39 @@
+"""Keeps a process small that runs for months: when garbage is looked for, and what is given back to the system.
+
+Knows nothing of runs. It changes settings of the whole process, so it is for the daemon alone and never for a library's user.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+from collections.abc import Callable
+from typing import Any, Final
+
+# Python's own (700, 10, 10) looks for cycles hundreds of times a second while clients ask.
+_COLLECT: Final = (20_000, 20, 20)
+_LET_GO_EACH: Final = 16  # runs that have ended
+
+
+def prepare() -> None:
+    """Once all is loaded: what stands now stays, so no collection has to look at it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECT)
+
+
+def run_ended(number: int) -> None:
+    """Every so many runs let go of what they were. Their parts know each other, so only a collection finds them, and by itself it
+    would come by after thousands of runs; what threads have freed stays theirs (glibc has a heap for each) until asked for."""
+    if number % _LET_GO_EACH == 0:
+        gc.collect()
+        _trim(0)
+
+
+def _find_trim() -> Callable[[int], Any]:
+    """glibc's `malloc_trim(3)`, which goes over all heaps; nothing where there is none, as on macOS and with musl."""
+    trim: Callable[[int], Any] = getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: None)
+    return trim
+
+
+_trim: Final = _find_trim()
