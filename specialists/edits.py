@@ -7,6 +7,7 @@ known: a file that is broken or oddly encoded is told of and left alone, never p
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -411,12 +412,36 @@ def _libcst_edit(path: str, command: Any, arguments: Mapping[str, Any], root: st
         names = calculate_module_and_package(root, where)
         context = CodemodContext(filename=where, full_module_name=names.name, full_package_name=names.package)
         try:
-            new = command(context, **arguments).transform_module(tree).bytes
+            codemod = command(context, **arguments)
+            # One that goes on until nothing changes compares whole trees, which also tells their classes apart.
+            new = codemod.transform_module(tree if codemod.should_allow_multiple_passes() else _parsed(tree)).bytes
         except SkipFile as error:
             raise Skipped(str(error) or "the codemod skips it") from None
         return None if new == data else new
 
     return edit
+
+
+@lru_cache(maxsize=1)
+def _parsed_module() -> Any:
+    import libcst
+
+    class Module(libcst.Module):  # of the same name: a visitor finds its methods by it
+        def deep_clone(self) -> Any:
+            return self if "_parsed" in vars(self) else super().deep_clone()
+
+    return Module
+
+
+def _parsed(tree: Any) -> Any:
+    """The same tree, but copied only once it has been changed.
+
+    A command copies its tree before it looks at it, so that no node is there twice: a sixth of its time. What comes from the parser
+    has none twice (LibCST's documentation of `MetadataWrapper`, `unsafe_skip_copy`). A changed tree is another object, copied as ever.
+    """
+    module = _parsed_module()(**{field.name: getattr(tree, field.name) for field in dataclasses.fields(tree)})
+    object.__setattr__(module, "_parsed", True)  # a node is frozen
+    return module
 
 
 # --- passes ----------------------------------------------------------------------------------------------------

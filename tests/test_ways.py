@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import libcst.codemod
 import pytest
 import trio
 from conftest import Repo
@@ -219,6 +221,59 @@ async def test_a_codemod_is_libcsts(repo: Repo, tmp_path: Path) -> None:
     for path in SOURCES:
         assert repo.show(report.commit or "", path) == (other.path / path).read_bytes()
     assert len(repo.git("rev-list", f"main..{report.commit}").splitlines()) == 2
+
+
+TWICE = """
+import libcst
+from libcst.codemod import Codemod, VisitorBasedCodemodCommand
+from libcst.metadata import MetadataWrapper, PositionProvider
+
+
+class Lines(libcst.CSTTransformer):
+    METADATA_DEPENDENCIES = (PositionProvider,)
+
+    def leave_Integer(self, node, updated):
+        return updated.with_changes(value=str(self.get_metadata(PositionProvider, node).start.line))
+
+
+class Twice(Codemod):  # each statement twice, the very same node; then the number of its line instead of each number
+
+    def transform_module_impl(self, tree):
+        return MetadataWrapper(tree.with_changes(body=[*tree.body, *tree.body])).visit(Lines())
+
+
+class Again(VisitorBasedCodemodCommand):  # goes on until nothing changes
+
+    def should_allow_multiple_passes(self):
+        return True
+
+    def leave_Integer(self, node, updated):
+        return updated.with_changes(value=str(min(int(node.value) + 1, 9)))
+"""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mods.py:Twice",
+        "mods.py:Again",
+        "convert_percent_format_to_fstring.ConvertPercentFormatStringCommand",
+        "remove_unused_imports.RemoveUnusedImportsCommand",
+        "convert_type_comments.ConvertTypeComments",
+    ],
+)
+def test_a_tree_from_the_parser_need_not_be_copied(name: str, tmp_path: Path) -> None:
+    """What comes out is what LibCST makes of a copy, also where a command puts a node into the tree twice or goes over it again."""
+    (tmp_path / "mods.py").write_text(TWICE)
+    command = edit.find_codemod(name, str(tmp_path))
+    own = sorted(Path(inspect.getfile(libcst.codemod)).parent.glob("commands/*.py"))[:6]
+    changed = 0
+    for data in [b"import os\nx = 1\ny = 'a %s' % x  # type: str\nz = 4\n", *(one.read_bytes() for one in own)]:
+        plain = command(libcst.codemod.CodemodContext()).transform_module(libcst.parse_module(data)).bytes
+        ours = edit.codemodder("a.py", name, {}, str(tmp_path))(data)
+        assert (data if ours is None else ours) == plain
+        changed += ours is not None
+    assert changed
 
 
 async def test_a_killed_worker_costs_a_retry_and_no_file(repo: Repo) -> None:
