@@ -307,7 +307,10 @@ def summary(repository: Repository, report: RunReport, outcome: Outcome, *, task
         red = any(not check.ok for check in report.checks)
         open_tasks = any(state != "done" and number for state, number in report.counts.items())
         ended = report.state not in OPEN
-        verbs = ["diff", *(["retry"] if open_tasks and ended else []), *([] if red else ["land"])]
+        lands = not red and not outcome.withheld
+        verbs = ["diff", *(["retry"] if open_tasks and ended else []), *(["land"] if lands else [])]
+        if outcome.withheld:
+            say("nothing of it lands before all of it is done (--together)")
         say("  " + "    ".join(f"journeyman {verb} {report.run}" for verb in verbs))
     if report.spent.tokens:
         say(f"  {money(report.spent)}")

@@ -86,6 +86,7 @@ class Outcome:
     culprit: str | None = None
     refused: str = ""  # why it was to be landed and was not
     undecided: str = ""  # why a bisection named no task, or could not take it off
+    withheld: bool = False  # it is to land together, and a part of it is missing
 
 
 def capped(specialists: Sequence[Specialist], instances: int | None) -> list[Specialist]:
@@ -249,8 +250,9 @@ async def conclude(runtime: Runtime, report: RunReport, options: Options) -> Out
             undecided = "no task turned the check red: it is red on the base already, or only by the formatting"
         elif options.drop and any(not check.ok for check in report.checks):
             undecided = "a check is red still: what turned it is on the base already, or cannot be taken off by itself"
-    ended = partial(Outcome, culprit=culprit, undecided=undecided)
     code = exit_code(report)
+    withheld = bool(runtime.machine.opened.plan.get("together")) and code not in (EXIT_OK, EXIT_RED)
+    ended = partial(Outcome, culprit=culprit, undecided=undecided, withheld=withheld)
     if not options.land or code == EXIT_INTERRUPTED:
         return ended(report, code)
     if code != EXIT_OK:

@@ -326,12 +326,16 @@ def test_a_plan_without_words_is_landed_by_its_tasks_name(repo: Repo) -> None:
 
 
 def test_together_lands_all_or_none(repo: Repo) -> None:
-    """With --together one failed file keeps everything off the branch."""
+    """With --together one failed file keeps everything off the branch, and the summary does not offer to land it."""
     base = repo.commit({**SOURCES, "src/bad.py": "def f(:\n    print(1)\n"})
     done = journeyman("refactor", *REWRITE, "src/**", "--together", "--land", "--json", cwd=repo.path)
     assert done.code == 3
     assert done.json["files"]["failed"] == 1
     assert repo.git("rev-parse", "HEAD") == base
+    told = journeyman("refactor", *REWRITE, "src/**", "--together", cwd=repo.path)
+    assert "nothing of it lands before all of it is done" in told.err
+    assert "journeyman diff" in told.err
+    assert "journeyman land" not in told.err
 
 
 def test_a_run_that_belongs_together_is_not_landed_in_part(repo: Repo) -> None:
