@@ -12,6 +12,7 @@ import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -167,6 +168,20 @@ class Runtime:
         """The report as things stand."""
         report: RunReport = await self._call(self._open().report)
         return report
+
+    async def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
+        """After `run` with a red check: the task whose commit turned it red; with `drop` it is taken off, with its dependants."""
+        found: str | None = await self._call(partial(self._open().bisect, plan, drop=drop))
+        return found
+
+    async def land(
+        self, message: str, *, keep_commits: bool = False, parts: Callable[[str], str] | None = None
+    ) -> tuple[str, ...]:
+        """Bring the run's result onto the branch that is checked out; the commits, last its new tip. Raises RepositoryRefused."""
+        commits: tuple[str, ...] = await self._call(
+            partial(self._open().land, message, keep_commits=keep_commits, parts=parts)
+        )
+        return commits
 
     async def drain(self, why: str = "interrupted") -> None:
         """Start nothing more; `run` returns when what runs has ended."""

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -121,6 +122,16 @@ class Runtime:
     def report(self) -> RunReport:
         """The report as things stand."""
         return self._open().call(self._runtime.report)
+
+    def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
+        """After `run` with a red check: the task whose commit turned it red; with `drop` it is taken off, with its dependants."""
+        return self._open().call(partial(self._runtime.bisect, plan, drop=drop))
+
+    def land(
+        self, message: str, *, keep_commits: bool = False, parts: Callable[[str], str] | None = None
+    ) -> tuple[str, ...]:
+        """Bring the run's result onto the branch that is checked out; the commits, last its new tip. Raises RepositoryRefused."""
+        return self._open().call(partial(self._runtime.land, message, keep_commits=keep_commits, parts=parts))
 
     def drain(self, why: str = "interrupted") -> None:
         """Start nothing more; `run`, in whichever thread, returns when what runs has ended."""

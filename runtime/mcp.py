@@ -237,13 +237,15 @@ async def _hand_over(
 
 async def _follow(rest: Rest, ctx: Context[Any, Any], run: str) -> None:
     """Report progress until the run has ended."""
-    start = 1
+    start, before = 1, -1
     told: dict[str, Any] = {"state": ""}
     while told["state"] not in (*OVER, *OPEN):
         told = await rest.ask(ctx, "GET", f"{run}/news", **{"from": start})
         start = told["seq"] + 1
         words = told["waits"] or "; ".join(told["news"][-3:]) or told["state"]
-        await ctx.report_progress(told["done"], max(1, told["total"]), words)
+        if told["done"] > before:  # the specification wants each figure to be larger than the last
+            await ctx.report_progress(told["done"], max(1, told["total"]), words)
+            before = told["done"]
 
 
 def _brief(told: dict[str, Any]) -> dict[str, Any]:

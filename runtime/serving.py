@@ -225,7 +225,7 @@ def mcp(repo: str, as_json: bool, socket_path: str) -> int:
 @click.option("--budget-usd", type=click.FloatRange(0, min_open=True), metavar="USD", help="Spend no more on models.")
 @click.option("--budget-tokens", type=click.IntRange(1), metavar="N", help="Buy no more tokens than this.")
 @click.option("--yes", is_flag=True, help="Money may be spent without a budget.")
-@click.option("--key", metavar="KEY", default="", help="The same key and plan give the same run.")
+@click.option("--key", metavar="KEY", default="", help="The same key and plan give the same run of the daemon.")
 @click.option("--client", metavar="NAME", default="", help="Who asks; the queue is fair between clients.")
 @click.option("--wait", is_flag=True, help="Stay until the run has ended.")
 def submit(
@@ -235,6 +235,10 @@ def submit(
     place = Place.open(repo)
     spoken = Spoken.find(place.repository, socket_path=socket_path, register=True)
     if spoken is None:
+        if key:
+            raise BadInput(
+                "--key: without a daemon nothing remembers it; start one (journeyman serve), or leave it out"
+            )
         return _run_here(place, plan_file, as_json, flags)
     load(place, plan_file)  # every mistake with its line in the file, which the daemon does not see
     text, form = Path(plan_file).read_text("utf-8-sig"), FORMS[Path(plan_file).suffix.lower()]
@@ -268,9 +272,12 @@ def _run_here(place: Place, plan_file: str, as_json: bool, flags: dict[str, Any]
     )  # fmt: skip
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
     if as_json:
-        put({**document(outcome.report), "exit": outcome.exit_code})
+        refused = {"refused": outcome.refused} if outcome.refused else {}
+        put({**document(outcome.report), "exit": outcome.exit_code, **refused})
     else:
         say(f"no daemon: run {outcome.report.run} ran here and is {outcome.report.state}")
+        if outcome.refused:
+            say(f"not landed: {outcome.refused}")
     return outcome.exit_code
 
 
@@ -361,6 +368,8 @@ def code_of(state: str, told: dict[str, Any]) -> int:
         return EXIT_PAUSED
     if state in ("interrupted", "running", "queued"):
         return EXIT_INTERRUPTED
+    if told.get("exit") is not None:
+        return int(told["exit"])
     if any(not check["ok"] for check in told.get("checks", ())):
         return EXIT_RED
     return EXIT_OK if state == "done" and not told.get("error") else EXIT_FAILED

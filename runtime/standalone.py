@@ -1,7 +1,7 @@
 """`journeyman mcp`: the tools for models over standard input and output, beside a daemon or with a host of its own.
 
-Its own host serves what is asked for and remembers nothing; what still runs at the end is interrupted, and goes on with
-`journeyman resume`. Knows the daemon's parts; listens on nothing.
+Its own host serves the repository around it and what is asked for, and remembers nothing; what still runs at the end is interrupted,
+and goes on with `journeyman resume`. Knows the daemon's parts; listens on nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ async def speak(places: Places, default: str) -> None:
         await build(rest_over(places.socket, default)).run_stdio_async()
         return
     async with Host.open(places, log, recall=False) as host:
+        if default:
+            await host.register(default)
         release = version("journeyman")
         api = Api(
             host, Links("", trio.current_time), release, lambda host: b"", cache(lambda: openapi.describe(release))

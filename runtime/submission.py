@@ -145,6 +145,7 @@ class Ended(msgspec.Struct, omit_defaults=True):
     client: str = "local"
     error: str = ""  # why it could not be run, or not be landed
     culprit: str | None = None
+    exit: int | None = None  # the exit code of the command that had done the same
     at: float = 0.0
     budget_usd: float | None = None  # what it might spend in the end, a resume's included
     budget_tokens: int | None = None

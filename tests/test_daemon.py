@@ -218,6 +218,36 @@ def test_cancel_pause_resume_and_retry(daemon: DaemonProcess, repo: Repo, tmp_pa
         assert ended(client, address)["state"] == "done"
 
 
+def test_what_a_queued_run_cannot_do_yet_is_said(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """One that waits has its tasks still to come: that is a wrong state, not a task that does not exist; one that has just begun
+    can have a task cancelled at once. Nothing is tried again where all is done, and a setting nobody knows is refused."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        first = client.post(runs, json={"plan": waiting(go, 0, 1)}).headers["location"]
+        assert client.post(f"{first}/cancel", json={"task": "w1"}).status_code == 200
+        queued = client.post(runs, json={"plan": waiting(go, 0)}).headers["location"]
+        for answer in (
+            client.post(f"{queued}/cancel", json={"task": "w0"}),
+            client.get(f"{queued}/tasks/w0"),
+            client.get(f"{queued}/checkpoints"),
+            client.post(f"{queued}/checkpoints", json={"name": "x"}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (409, "wrong-state"), answer.text
+        go.touch()
+        assert ended(client, first)["exit"] == 3
+        assert ended(client, queued)["exit"] == 0
+        red = client.post(runs, json={"plan": rewriting(2, checks=["false"])}).headers["location"]
+        assert (ended(client, red)["exit"], ended(client, red)["state"]) == (4, "failed")
+        refused = client.post(f"{red}/retry")
+        assert (refused.status_code, refused.json()["code"]) == (409, "wrong-state")
+        assert client.get(red).json()["error"] is None
+        toml = {"content-type": "application/toml"}
+        bad = client.post(f"{runs}?lannd=true", content=b"[[task]]", headers=toml)
+        assert (bad.status_code, "lannd" in bad.json()["detail"]) == (422, True)
+
+
 def test_disjoint_runs_go_together_and_others_wait_with_a_reason(
     daemon: DaemonProcess, repo: Repo, tmp_path: Path
 ) -> None:

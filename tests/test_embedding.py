@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import trio
+from conftest import Repo
 
 import runtime.aio
 import runtime.blocking
@@ -135,6 +136,30 @@ def test_what_a_notebook_shows_is_escaped() -> None:
     assert "<script" not in html
     assert "<img" not in html
     assert "<b>Journeyman &lt;b&gt;</b>" in html
+
+
+def test_a_result_is_landed_from_any_host(repo: Repo) -> None:
+    """Blocking and asyncio programs bring a run's result onto the branch as a trio program does."""
+    repo.commit({"a.txt": "x\n"})
+
+    def write(brief: Any, workspace: Any) -> None:
+        workspace.write(f"{brief.task.id}.txt", b"made\n")
+
+    def plan(name: str) -> Plan:
+        return Plan([Task(name, "one", writes=(f"{name}.txt",))])
+
+    with runtime.blocking.Runtime([Specialist("one", write)], repo=repo.path) as rt:
+        assert rt.run(plan("first")).ok
+        assert rt.land("First")[-1] == repo.git("rev-parse", "HEAD")
+
+    async def main() -> None:
+        async with runtime.aio.Runtime([Specialist("one", write)], repo=repo.path) as rt:
+            assert (await rt.run(plan("second"))).ok
+            assert (await rt.land("Second"))[-1] == repo.git("rev-parse", "HEAD")
+
+    asyncio.run(main())
+    assert repo.git("log", "--format=%s").splitlines()[:2] == ["Second", "First"]
+    assert repo.show("HEAD", "first.txt") == b"made\n"
 
 
 # --- exceptions and cancellation -----------------------------------------------------------------------------------

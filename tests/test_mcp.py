@@ -121,6 +121,8 @@ async def test_over_standard_input_without_a_daemon(repo: Repo) -> None:
     async with over_stdio(repo.path) as client:
         await _whole_job(client, repo)
         assert (await told(client, "status"))["runs"][0]["run"] == "r1"  # the repository around it is meant
+    async with over_stdio(repo.path) as client:  # and the next one knows what the last did
+        assert len((await told(client, "list_delegations"))["delegations"]) == 2
 
 
 async def test_over_the_daemons_socket(daemon: DaemonProcess, repo: Repo) -> None:

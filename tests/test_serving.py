@@ -71,6 +71,33 @@ def test_the_same_words_do_the_same_work(
     assert "cook" in bad.stderr
 
 
+@pytest.mark.parametrize("served", [True, False], ids=["with a daemon", "without one"])
+def test_a_landing_that_is_refused_says_so(
+    served: bool, repo: Repo, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """`submit --land` over uncommitted work: the work is done and kept, the reason is told, exit 6; a key without a daemon is refused."""
+    daemon: DaemonProcess | None = request.getfixturevalue("daemon") if served else None
+    journeyman = daemon.journeyman if daemon is not None else _alone
+    repo.commit(FILES)
+    plan = tmp_path / "plan.json"
+    dirty = "echo mine > src/m0.py; echo done > out.txt"  # as somebody else does meanwhile, in the checkout itself
+    task = {
+        "id": "a",
+        "specialist": "service",
+        "writes": ["src/m0.py"],
+        "exec": ["sh", "-c", f"cd {repo.path}; {dirty}"],
+    }
+    rest = rewriting(0)["task"][0] | {"after": ["a"]}
+    plan.write_text(json.dumps({"task": [task | {"writes": ["out.txt"]}, rest]}))
+    told = journeyman("submit", str(plan), "--land", "--wait", cwd=repo.path)
+    assert told.returncode == 6, told.stderr
+    assert "not landed: landing would overwrite" in told.stderr
+    assert "src/m0.py" in told.stderr
+    assert (repo.path / "src/m0.py").read_text() == "mine\n"
+    again = journeyman("submit", str(plan), "--key", "k1", cwd=repo.path)
+    assert (again.returncode, "--key" in again.stderr) == ((0, False) if served else (2, True))
+
+
 def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """A run in the queue is told of with its reason by submit, runs, show and watch; `cancel` takes it out, and ends one that runs."""
     repo.commit(FILES)

@@ -81,6 +81,7 @@ def run_document(status: Status, repository: str, rows: Rows | None = None) -> d
         "waits": attrs.asdict(status.waits) if status.waits is not None else None,
         "error": status.error or None,
         "culprit": status.culprit,
+        "exit": status.exit,
         "budget": _budget(status),
         "redo": bool(status.machine is not None and status.machine.undo.redo),
         "on_branch": bool(status.machine is not None and status.machine.undo.carried),

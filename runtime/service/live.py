@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 import trio
@@ -42,6 +42,25 @@ class Live:
         runtime = self.runtime
         return runtime.machine if runtime is not None and runtime.machine.opened.run else None
 
+    async def begun(self) -> None:
+        """Wait until its tasks are there, or it is over."""
+        await self.opened.wait()
+        start = 1
+        while self.runtime is not None and not self.runtime.machine.records:
+            notices = await self.runtime.batch(start)
+            if not notices:
+                return
+            start = notices[-1].seq + 1
+
+
+class Came(NamedTuple):
+    """What a run came to, beside its records."""
+
+    state: str
+    error: str = ""  # what went wrong beside its tasks
+    culprit: str | None = None  # the task that turned a check red
+    exit: int | None = None  # the exit code of the command that had done the same
+
 
 @attrs.frozen
 class Status:
@@ -57,4 +76,5 @@ class Status:
     waits: Waits | None = None
     error: str = ""
     culprit: str | None = None
+    exit: int | None = None
     settings: Settings = attrs.field(factory=Settings)

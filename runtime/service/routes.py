@@ -316,6 +316,8 @@ class Api:
     async def task(self, request: Request) -> Any:
         run, task = self._run(request), request.path_params["task"]
         status = await self._served(request).status(run)
+        if status.state == "queued" and status.machine is None:
+            raise Problem("wrong-state", f"run {run} is queued; its tasks are told of once it has begun")
         if status.machine is None or status.report is None or task not in status.machine.records:
             raise Problem("no-such-task", f"run {run} has no task {task[:200]!r}")
         return task_document(status.machine, status.report, task)
@@ -558,9 +560,13 @@ def _number(request: Request, name: str, default: int, least: int, most: int) ->
 
 def _settings(request: Request) -> Settings:
     """The settings of a plan that is a body of its own: from the query."""
-    known = {name: value for name, value in request.query_params.items() if name in Settings.__struct_fields__}
+    given = dict(request.query_params)
+    for name in given:
+        if name not in Settings.__struct_fields__:
+            known = ", ".join(Settings.__struct_fields__)
+            raise Problem("bad-input", f"settings: there is no {name[:100]!r}; known are {known}")
     try:
-        return msgspec.convert(known, Settings, strict=False)
+        return msgspec.convert(given, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise Problem("bad-input", f"settings: {error}") from None
 
@@ -613,7 +619,7 @@ ENDPOINTS: Final = (
     Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", problems=(*_GONE, "journal")),
     Endpoint(
         "GET", _RUN + "/tasks/{task:path}", Api.task, "One task and everything that happened to it",
-        problems=(*_GONE, "no-such-task", "journal"),
+        problems=(*_GONE, "no-such-task", "wrong-state", "journal"),
     ),
     Endpoint(
         "GET", _RUN + "/events", Api.events, "Its events as they happen (SSE)", query=("from", "heartbeat_s"),

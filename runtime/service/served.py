@@ -25,7 +25,7 @@ from .. import runs as past_runs
 from ..config import load_config
 from ..core.commands import Settled, Start
 from ..core.events import Submitted
-from ..core.record import FINAL
+from ..core.record import DONE, FINAL
 from ..core.task import Plan
 from ..crew import specialists
 from ..engine import Runtime
@@ -63,7 +63,7 @@ from ..telemetry import Traced, untraced
 from ..terminal import Place, configured, edited, user_config
 from . import memory
 from .gate import AttemptGate
-from .live import Live, Log, Status
+from .live import Came, Live, Log, Status
 from .problems import Problem
 from .queue import Queue
 from .reading import Claims, claims_of, load_plan, plan_text
@@ -233,9 +233,9 @@ class Served:
                 started, claims = await trio.to_thread.run_sync(self._recorded, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
-                checked_edits = (
-                    await trio.to_thread.run_sync(self._edited, run, edits or {}, task) if edits or task else {}
-                )
+                checked_edits: dict[str, dict[str, Any]] = {}
+                if started and (mode == "retry" or edits):
+                    checked_edits = await trio.to_thread.run_sync(self._edited, run, mode, edits or {}, task)
                 submission = msgspec.structs.replace(
                     before, mode=mode if started else "run", edits=checked_edits, task=task, held=False, at=time.time()
                 )
@@ -261,11 +261,15 @@ class Served:
         if mode == "retry" and entry.state == "done":
             raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
 
-    def _edited(self, run: str, edits: Mapping[str, Mapping[str, Any]], task: str) -> dict[str, dict[str, Any]]:
-        """The edits of a retry, checked as a plan is. Raises BadInput."""
+    def _edited(
+        self, run: str, mode: Mode, edits: Mapping[str, Mapping[str, Any]], task: str
+    ) -> dict[str, dict[str, Any]]:
+        """The edits of a retry, checked as a plan is. Raises BadInput, or Problem when there is nothing to try again."""
         records = past_runs.load(self.repository, run).machine.records
         if task:
             again(records, task)  # whether that can be
+        elif mode == "retry" and all(record.state == DONE for record in records.values()):
+            raise Problem("wrong-state", f"run {run}: every task is done, there is nothing to try again")
         return edited(self._place(), {name: record.task for name, record in records.items()}, edits)
 
     def _submission(self, run: str) -> Submission:
@@ -323,7 +327,7 @@ class Served:
                             )
                         )[1]
                 except JourneymanError as error:
-                    await self._note_end(writer, run, submission, str(error), state="failed")
+                    await self._note_end(writer, run, submission, Came("failed", str(error)))
                     continue
                 if started and submission.mode == "run":
                     submission.mode = "resume"
@@ -359,7 +363,7 @@ class Served:
                 self.live[run].turn.set()
 
     async def _life(self, live: Live, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        state, error, culprit = "interrupted", "", None
+        came = Came("interrupted")
         try:
             async with self.writing() as writer:
                 task_status.started()
@@ -367,20 +371,20 @@ class Served:
                     await live.turn.wait()
                     self.log("run started", repository=self.id, run=live.run)
                     try:
-                        state, error, culprit = await self._perform(live, writer)
+                        came = await self._perform(live, writer)
                     except Exception as failure:
-                        state, error = "failed", _words(failure)
+                        came = Came("failed", _words(failure))
                         live.opened.set()
                 if live.wish == "cancel" and live.scope.cancelled_caught:
-                    state = await self._cancelled(live, writer)
-                if state == "interrupted" and live.wish == "pause":
-                    state = "paused"
-                if state in OPEN:
-                    await self._note_open(writer, live, state)
+                    came = came._replace(state=await self._cancelled(live, writer))
+                if came.state == "interrupted" and live.wish == "pause":
+                    came = came._replace(state="paused")
+                if came.state in OPEN:
+                    await self._note_open(writer, live, came.state)
                 else:
-                    await self._note_end(writer, live.run, live.submission, error, culprit, state)
+                    await self._note_end(writer, live.run, live.submission, came)
         except JourneymanError as failure:  # the journal cannot be written: it stays as it is, to be taken up later
-            state, error = "interrupted", _words(failure)
+            came = Came("interrupted", _words(failure))
         finally:
             self.live.pop(live.run, None)
             self.queue.remove(live.run)
@@ -388,7 +392,8 @@ class Served:
             memory.run_ended(self.finished)
             live.opened.set()
             live.over.set()
-            self.log("run ended", repository=self.id, run=live.run, state=state, **({"error": error} if error else {}))
+            why = {"error": came.error} if came.error else {}
+            self.log("run ended", repository=self.id, run=live.run, state=came.state, **why)
             self.pump()
             self.nursery.start_soon(self._tidy_up)
 
@@ -406,8 +411,7 @@ class Served:
         finally:
             self._tidying = False
 
-    async def _perform(self, live: Live, writer: Writer) -> tuple[str, str, str | None]:
-        """Run it; (state, what went wrong beside its tasks, the task that turned a check red)."""
+    async def _perform(self, live: Live, writer: Writer) -> Came:
         submission, settings = live.submission, live.submission.settings
         place = await trio.to_thread.run_sync(self._place)
         plan = None
@@ -450,11 +454,11 @@ class Served:
             return await runtime.resume(live.run)
         return await runtime.run(plan)
 
-    async def _conclude(self, runtime: Runtime, report: RunReport, options: Options) -> tuple[str, str, str | None]:
+    async def _conclude(self, runtime: Runtime, report: RunReport, options: Options) -> Came:
         async with self._landing:
             outcome = await conclude(runtime, report, options)
         error = f"not landed: {outcome.refused}" if outcome.refused and outcome.exit_code else ""
-        return outcome.report.state, error, outcome.culprit
+        return Came(outcome.report.state, error, outcome.culprit, outcome.exit_code)
 
     async def _cancelled(self, live: Live, writer: Writer) -> str:
         """A run that was torn down because cancelling its tasks was not enough, or before it had begun."""
@@ -470,18 +474,12 @@ class Served:
         await trio.to_thread.run_sync(writer.remember, {QUEUED + live.run: encode(submission)})
         await trio.to_thread.run_sync(writer.close_run, live.run, state)
 
-    async def _note_end(
-        self,
-        writer: Writer,
-        run: str,
-        submission: Submission,
-        error: str,
-        culprit: str | None = None,
-        state: str = "failed",
-    ) -> None:
+    async def _note_end(self, writer: Writer, run: str, submission: Submission, came: Came) -> None:
         may = submission.settings
-        ended = Ended(submission.client, error, culprit, submission.at, may.budget_usd, may.budget_tokens)
-        await trio.to_thread.run_sync(writer.close_run, run, state)
+        ended = Ended(
+            submission.client, came.error, came.culprit, came.exit, submission.at, may.budget_usd, may.budget_tokens
+        )
+        await trio.to_thread.run_sync(writer.close_run, run, came.state)
         values: Mapping[str, bytes | None] = {QUEUED + run: None, ENDED + run: encode(ended)}
         await trio.to_thread.run_sync(writer.remember, values)
 
@@ -517,6 +515,11 @@ class Served:
                 raise Problem("wrong-state", f"run {run} is not going on")
             return await self._cancel_past(run)
         if task:
+            if not live.turn.is_set():
+                raise Problem(
+                    "wrong-state", f"run {run} is queued; cancel the whole of it, or a task once it has begun"
+                )
+            await live.begun()
             if live.machine is None or task not in live.machine.records:
                 raise Problem("no-such-task", f"run {run} has no task {task!r}")
             assert live.runtime is not None
@@ -544,7 +547,7 @@ class Served:
             if started:
                 state = await past_runs.cancel(self.repository, run, self._opener(writer))
             submission = await trio.to_thread.run_sync(self._submission, run)
-            await self._note_end(writer, run, submission, "", state=state)
+            await self._note_end(writer, run, submission, Came(state))
         return state
 
     async def pause(self, run: str) -> str:
@@ -593,13 +596,18 @@ class Served:
 
     async def checkpoint(self, run: str, name: str = "") -> tuple[str, str]:
         """Keep the line as it is now under a name: (ref, commit). Raises BadInput."""
-        await self.entry(run)
+        await self._with_line(run)
         return await trio.to_thread.run_sync(checkpoint, self.repository, run, name)
 
     async def checkpoints(self, run: str) -> dict[str, str]:
         """{name: commit} of a run's named checkpoints."""
-        await self.entry(run)
+        await self._with_line(run)
         return await trio.to_thread.run_sync(lambda: past_runs.load(self.repository, run).line().checkpoints())
+
+    async def _with_line(self, run: str) -> None:
+        await self.entry(run)
+        if run in self.live and self.live[run].machine is None:
+            raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])}; it has no line yet")
 
     @asynccontextmanager
     async def _changing(self, run: str) -> AsyncIterator[Callable[[], Journal]]:
@@ -708,6 +716,7 @@ class Served:
             past.machine if past is not None else None,
             error=ended.error,
             culprit=ended.culprit,
+            exit=ended.exit,
             settings=settings,
         )
 

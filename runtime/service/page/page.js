@@ -67,10 +67,18 @@ async function list() {
       if (at.view === "claims") dirty = true;
     }
     const now = runs.find((one) => one.run === at.run);
-    if (now && status && now.state !== status.state) await refresh();
+    if (now && status && (now.state !== status.state || await moved())) await refresh();
   } catch (error) {
     find("daemon").textContent = `no answer: ${error.message}`;
   }
+}
+
+// Whether somebody else has landed the run that is shown, or taken a step back: its state stays what it was.
+async function moved() {
+  const before = status;
+  if (!OVER.has(before.state)) return false;
+  const told = await ask(runPath());
+  return status === before && ["commit", "on_branch", "redo"].some((name) => told[name] !== before[name]);
 }
 
 function listRepositories(repositories) {

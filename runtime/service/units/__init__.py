@@ -10,7 +10,8 @@ from typing import Final
 
 KINDS: Final = ("systemd", "launchd")
 WHERE: Final = {
-    "systemd": "~/.config/systemd/user/journeyman.service; then: systemctl --user enable --now journeyman",
+    "systemd": "~/.config/systemd/user/journeyman.service; then: systemctl --user enable --now journeyman "
+    "(from the boot on, not from your first login: loginctl enable-linger)",
     "launchd": "~/Library/LaunchAgents/dev.journeyman.daemon.plist; then: launchctl load -w it",
 }
 
