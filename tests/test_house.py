@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import api_reference
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -111,6 +112,11 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text))
     assert text.count("\n") <= 800
+
+
+def test_the_api_reference_is_what_the_docstrings_say() -> None:
+    """`runtime/API.md` has every public name as it is now: `python tests/api_reference.py` writes it anew."""
+    assert api_reference.TARGET.read_text() == api_reference.text()
 
 
 def test_importing_changes_nothing_global() -> None:
