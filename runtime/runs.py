@@ -99,6 +99,12 @@ def entry_of(repository: Repository, run: str) -> RunEntry | None:
     return None if row is None else _entry(row, live)
 
 
+def length(repository: Repository, run: str) -> int:
+    """How many records a run has. Raises FileNotFoundError, JournalDamaged, JournalForeign."""
+    with closing(Reader(journal_path(repository))) as reader:
+        return reader.length(run)
+
+
 def find(repository: Repository, run: str) -> RunEntry:
     """One run. Raises BadInput with what there is."""
     found = entry_of(repository, run)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import attrs
@@ -41,6 +42,8 @@ from .service.units import KINDS, WHERE
 from .service.units import unit as unit_text
 from .submission import Settings
 from .terminal import Place, common, load, put, run_argument, say
+
+_LOOK_S: Final = 0.3  # how often the journal of a run of another process is looked at
 
 if TYPE_CHECKING:
     from .service.later import Mountable
@@ -295,16 +298,28 @@ def watch(run_name: str, repo: str, as_json: bool, socket_path: str, start: int)
     spoken = Spoken.find(repository, socket_path=socket_path)
     if spoken is not None:
         return _follow(spoken, run_name, as_json, start)
-    past = past_runs.load(repository, run_name)
-    if past.entry.state == "running":
-        raise BadInput(f"run {run_name} is going on in a process of its own; it shows its progress there")
+    past = _follow_journal(repository, run_name, as_json, start)
     if as_json:
         put({**document(past.report()), "state": past.entry.state})
     else:
-        for notice in notices(past.machine, start):
-            _tell(str(msgspec.to_builtins(notice.event)["type"]), msgspec.to_builtins(notice.event))
         say(f"run {run_name} {past.entry.state}")
     return code_of(past.entry.state, document(past.report()))
+
+
+def _follow_journal(repository: Repository, run: str, as_json: bool, start: int) -> past_runs.Past:
+    """Tell what is in a run's records, and what comes while another process is at it; the run when that has ended."""
+    seen = 0
+    while True:
+        over = past_runs.find(repository, run).state != "running"
+        length = past_runs.length(repository, run)
+        if over or length > seen:
+            past, seen = past_runs.load(repository, run), length
+            for notice in [] if as_json else notices(past.machine, start):
+                _tell(str(msgspec.to_builtins(notice.event)["type"]), msgspec.to_builtins(notice.event))
+                start = notice.seq + 1
+            if over:
+                return past
+        time.sleep(_LOOK_S)
 
 
 def _follow(spoken: Spoken, run: str, as_json: bool, start: int = 1) -> int:

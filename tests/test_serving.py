@@ -98,6 +98,31 @@ def test_a_landing_that_is_refused_says_so(
     assert (again.returncode, "--key" in again.stderr) == ((0, False) if served else (2, True))
 
 
+def test_a_run_of_another_process_is_watched_without_a_daemon(repo: Repo, tmp_path: Path) -> None:
+    """`watch` tells what a `run` in another terminal does, as it happens, and ends with it and with its code."""
+    repo.commit(FILES)
+    plan, go = tmp_path / "plan.json", tmp_path / "go"
+    os.mkfifo(go)
+    until = {"id": "a", "specialist": "service", "writes": ["src/m0.py"], "exec": ["sh", "-c", f"cat {go}"]}
+    plan.write_text(json.dumps({"task": [until, rewriting(1)["task"][0]]}))
+    environment = {**os.environ, "JOURNEYMAN_SOCKET": str(repo.path / "no" / "daemon.sock")}
+    words = [sys.executable, "-m", "runtime"]
+    common = {"cwd": repo.path, "env": environment, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = subprocess.Popen([*words, "run", str(plan)], **common)  # type: ignore[call-overload]
+    with go.open("w"):  # it has begun; it ends when this is closed
+        watching = subprocess.Popen([*words, "watch", "r1"], **common)  # type: ignore[call-overload]
+        told = ""
+        while "t1 done" not in told:
+            line = watching.stderr.readline()
+            assert line, told
+            told += line
+        assert "a done" not in told
+    _, rest = watching.communicate(timeout=60)
+    running.communicate(timeout=60)
+    assert running.returncode == watching.returncode
+    assert "run r1 done" in rest
+
+
 def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """A run in the queue is told of with its reason by submit, runs, show and watch; `cancel` takes it out, and ends one that runs."""
     repo.commit(FILES)
