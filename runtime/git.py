@@ -319,13 +319,16 @@ class Repository:
                 folder = folder.parent
 
     def _swap(self, name: str, new: str, old: str | None, why: str) -> None:
-        if old is None:
-            self.objects.references.create(name, new, force=False)
-            return
-        reference = self.objects.lookup_reference(name)
-        if str(reference.target) != old:
-            raise RepositoryRefused(f"{name} is at {reference.target}, not at {old}: somebody else moved it")
-        reference.set_target(new, *([why] if why else []))
+        # Under its lock. libgit2's other ways read the whole list of packed refs, and keep it: a megabyte for 10,000 of them, in
+        # each repository that is open.
+        with self.objects.transaction() as change:
+            change.lock_ref(name)
+            at = self.ref(name)
+            if at != old:
+                where = f"is at {at}" if at else "is not there"
+                meant = f"not at {old}" if old else "and was to be made"
+                raise RepositoryRefused(f"{name} {where}, {meant}: somebody else moved it")
+            change.set_target(name, new, message=why or None)
 
     def _with_lock(self, name: str, act: Callable[[], None], new: str = "") -> None:
         """Do what takes a ref's lock; wait for others' (`git pack-refs` takes them all), and remove one that is left over on a ref

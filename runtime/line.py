@@ -341,6 +341,9 @@ class Line:
             raise BadInput(f"checkpoint {name!r}: git takes no such name")
         before = self.repository.ref(ref)
         if before is None:
+            for other in self.checkpoints():
+                if f"{other}/".startswith(f"{name}/") or f"{name}/".startswith(f"{other}/"):
+                    raise BadInput(f"checkpoint {name!r}: {other!r} is there, and git keeps no name inside another")
             hit("line.checkpoint.before")
             self.repository.move_ref(ref, self.tip, None)
             hit("line.checkpoint.after")

@@ -125,6 +125,8 @@ def test_a_checkpoint_has_a_name_to_go_back_to(case: Case) -> None:
     case("redo", "r1")
     assert "is there already" in case("checkpoint", "r1", "--name", "here", code=2)["error"]["message"]
     case("checkpoint", "r1", "--name", "no such..name", code=2)
+    case.repo.git("pack-refs", "--all")
+    assert "no name inside another" in case("checkpoint", "r1", "--name", "here/too", code=2)["error"]["message"]
     assert case.repo.git("rev-parse", f"{ref}^{{tree}}") == here
     case("undo", "r1", "--to", "here")
     assert case.tree() == here
