@@ -43,11 +43,10 @@ from .service.units import unit as unit_text
 from .submission import Settings
 from .terminal import Place, common, load, put, run_argument, say
 
-_LOOK_S: Final = 0.3  # how often the journal of a run of another process is looked at
-
 if TYPE_CHECKING:
     from .service.later import Mountable
 
+_LOOK_S: Final = 0.3  # how often the journal of a run of another process is looked at
 FORMS = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
 
@@ -383,8 +382,8 @@ def code_of(state: str, told: dict[str, Any]) -> int:
         return EXIT_PAUSED
     if state in ("interrupted", "running", "queued"):
         return EXIT_INTERRUPTED
-    if told.get("exit") is not None:
-        return int(told["exit"])
     if any(not check["ok"] for check in told.get("checks", ())):
         return EXIT_RED
+    if told.get("exit") is not None:
+        return int(told["exit"])
     return EXIT_OK if state == "done" and not told.get("error") else EXIT_FAILED

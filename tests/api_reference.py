@@ -24,27 +24,22 @@ def text() -> str:
     for name in MODULES:
         module = importlib.import_module(name)
         lines += ["", f"## `{name}`", "", _said(module)]
-        for public in sorted(_public(module)):
+        for public in sorted(module.__all__):
             lines += ["", *_told(public, getattr(module, public))]
     return "\n".join(lines) + "\n"
 
 
-def _public(module: Any) -> list[str]:
-    return list(module.__all__)
-
-
 def _told(name: str, value: Any) -> Iterator[str]:
-    if not callable(value):
-        yield f"### `{name}`"
-        yield ""
-        yield f"A {type(value).__name__}."
-        return
     yield f"### `{name}`"
     yield ""
-    if not (inspect.isclass(value) and issubclass(value, BaseException)):
+    if not callable(value):
+        yield f"A {type(value).__name__}."
+        return
+    error = inspect.isclass(value) and issubclass(value, BaseException)
+    if not error:
         yield from ("```python", f"{name}{_signature(value)}", "```", "")
     yield _said(value)
-    if not inspect.isclass(value) or issubclass(value, BaseException):
+    if not inspect.isclass(value) or error:
         return
     rows = [row for member in vars(value) if not member.startswith("_") for row in _member(member, vars(value)[member])]
     if rows:

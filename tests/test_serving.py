@@ -10,30 +10,45 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import Repo
 from daemon_process import FILES, DaemonProcess, ended, events, rewriting, waiting
 
+Journeyman = Callable[..., subprocess.CompletedProcess[str]]
+WORDS = (sys.executable, "-m", "runtime")
+
+
+def _no_daemon(cwd: Path) -> dict[str, str]:
+    return {**os.environ, "JOURNEYMAN_SOCKET": str(cwd / "no" / "daemon.sock")}
+
 
 def _alone(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "JOURNEYMAN_SOCKET": str(cwd / "no" / "daemon.sock")}
     done = subprocess.run(
-        [sys.executable, "-m", "runtime", *words],
-        cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        [*WORDS, *words],
+        cwd=cwd, env=_no_daemon(cwd), capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
 
-@pytest.mark.parametrize("served", [True, False], ids=["with a daemon", "without one"])
-def test_the_same_words_do_the_same_work(
-    served: bool, repo: Repo, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+@pytest.fixture(params=[True, False], ids=["with a daemon", "without one"])
+def served(request: pytest.FixtureRequest) -> bool:
+    """Whether a daemon is there."""
+    return bool(request.param)
+
+
+@pytest.fixture
+def journeyman(served: bool, request: pytest.FixtureRequest) -> Journeyman:
+    """The command line, beside a daemon or without one."""
+    command: Journeyman = request.getfixturevalue("daemon").journeyman if served else _alone
+    return command
+
+
+def test_the_same_words_do_the_same_work(journeyman: Journeyman, repo: Repo, tmp_path: Path) -> None:
     """Submit, watch, list, show and land: exit codes, documents and the landed file are the same with and without a daemon."""
-    daemon: DaemonProcess | None = request.getfixturevalue("daemon") if served else None
-    journeyman = daemon.journeyman if daemon is not None else _alone
     repo.commit(FILES)
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(rewriting(0, 1, checks=["git --version"])))
@@ -71,24 +86,19 @@ def test_the_same_words_do_the_same_work(
     assert "cook" in bad.stderr
 
 
-@pytest.mark.parametrize("served", [True, False], ids=["with a daemon", "without one"])
-def test_a_landing_that_is_refused_says_so(
-    served: bool, repo: Repo, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_landing_that_is_refused_says_so(served: bool, journeyman: Journeyman, repo: Repo, tmp_path: Path) -> None:
     """`submit --land` over uncommitted work: the work is done and kept, the reason is told, exit 6; a key without a daemon is refused."""
-    daemon: DaemonProcess | None = request.getfixturevalue("daemon") if served else None
-    journeyman = daemon.journeyman if daemon is not None else _alone
     repo.commit(FILES)
     plan = tmp_path / "plan.json"
     dirty = "echo mine > src/m0.py; echo done > out.txt"  # as somebody else does meanwhile, in the checkout itself
     task = {
         "id": "a",
         "specialist": "service",
-        "writes": ["src/m0.py"],
+        "writes": ["out.txt"],
         "exec": ["sh", "-c", f"cd {repo.path}; {dirty}"],
     }
     rest = rewriting(0)["task"][0] | {"after": ["a"]}
-    plan.write_text(json.dumps({"task": [task | {"writes": ["out.txt"]}, rest]}))
+    plan.write_text(json.dumps({"task": [task, rest]}))
     told = journeyman("submit", str(plan), "--land", "--wait", cwd=repo.path)
     assert told.returncode == 6, told.stderr
     assert "not landed: landing would overwrite" in told.stderr
@@ -105,12 +115,16 @@ def test_a_run_of_another_process_is_watched_without_a_daemon(repo: Repo, tmp_pa
     os.mkfifo(go)
     until = {"id": "a", "specialist": "service", "writes": ["src/m0.py"], "exec": ["sh", "-c", f"cat {go}"]}
     plan.write_text(json.dumps({"task": [until, rewriting(1)["task"][0]]}))
-    environment = {**os.environ, "JOURNEYMAN_SOCKET": str(repo.path / "no" / "daemon.sock")}
-    words = [sys.executable, "-m", "runtime"]
-    common = {"cwd": repo.path, "env": environment, "stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    running = subprocess.Popen([*words, "run", str(plan)], **common)  # type: ignore[call-overload]
+    common = {
+        "cwd": repo.path,
+        "env": _no_daemon(repo.path),
+        "stderr": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "text": True,
+    }
+    running = subprocess.Popen([*WORDS, "run", str(plan)], **common)  # type: ignore[call-overload]
     with go.open("w"):  # it has begun; it ends when this is closed
-        watching = subprocess.Popen([*words, "watch", "r1"], **common)  # type: ignore[call-overload]
+        watching = subprocess.Popen([*WORDS, "watch", "r1"], **common)  # type: ignore[call-overload]
         told = ""
         while "t1 done" not in told:
             line = watching.stderr.readline()

@@ -131,7 +131,7 @@ def test_looking_ahead_costs_little_of_a_slow_edit() -> None:
     ahead = edit.Ahead()
     looked = [edit.Ahead().look(bytes.upper, b"a", took_s) for took_s in (0.01, 0.5, 0.6)]
     assert looked == [True, True, False]
-    assert [edit.Ahead(20.0, before).look(bytes.upper, b"a", 0.3) for before in (0.0, 0.59, 0.7)] == [True, True, False]
+    assert [edit.Ahead(20.0, before).look(bytes.upper, b"a", 0.3) for before in (0.0, 0.6, 0.7)] == [True, True, False]
     calls = 0
 
     def grow(data: bytes) -> bytes:

@@ -234,7 +234,7 @@ class Served:
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
                 checked_edits: dict[str, dict[str, Any]] = {}
-                if started and (mode == "retry" or edits):
+                if edits or task or (started and mode == "retry"):
                     checked_edits = await trio.to_thread.run_sync(self._edited, run, mode, edits or {}, task)
                 submission = msgspec.structs.replace(
                     before, mode=mode if started else "run", edits=checked_edits, task=task, held=False, at=time.time()
