@@ -30,6 +30,7 @@ from messages_model import Reply, Request
 from messages_process import MessagesProcess
 from messages_worker import Worker
 from nothing_lost import git
+from resident import resident_mib
 
 from runtime import Plan, Runtime, Specialist, Task
 from runtime.limits import Gate, Limits
@@ -232,13 +233,6 @@ def turn_and_call(repo: Path, ledger: Path, pieces: int) -> tuple[float, float]:
 
 
 # --- many ------------------------------------------------------------------------------------------------------
-
-
-def resident_mib() -> tuple[float, float]:
-    """(what this process holds for itself, what it has mapped of files besides: programs, and git's packs as they grow)."""
-    rows = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    own, mapped = (int(rows[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
-    return own, mapped
 
 
 def many() -> None:

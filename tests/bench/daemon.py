@@ -9,8 +9,8 @@ The clients are a process of their own that speaks HTTP by hand, so that what is
 shares this machine's cores with the daemon and the run's programs, so what it takes of them counts as the daemon's fault. A task sleeps
 for `--pause` seconds in a program of its own. What else is at work on the machine shows in the makespans alone, of which all are printed.
 
-`--memory 10000` does so many runs of 10 tasks one after the other, four at a time, and prints the daemon's memory on the way: it takes an
-hour or so.
+`--memory 10000` does so many runs of 10 tasks one after the other, four at a time, and prints the daemon's memory on the way, and how the
+last quarter's mean compares with that of the second: it takes an hour or so.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ os.environ.setdefault("GIT_CONFIG_NOSYSTEM", "1")
 
 from conftest import Repo  # found on the path that was set above
 from daemon_process import DaemonProcess, ended, rewriting
+from resident import resident_mib
 
 TASKS, CLIENTS, REQUESTS, WATCHERS = 500, 200, 50, 100
 RUN_TASKS, AHEAD = 10, 4
@@ -222,7 +223,7 @@ def measure(pause_s: float) -> dict[str, Any]:
 
 
 def memory(number: int) -> dict[str, Any]:
-    """{runs done: MiB that the daemon holds} on the way to `number` runs of ten tasks."""
+    """{runs done: MiB that the daemon holds for itself} on the way to `number` runs of ten tasks, at forty points."""
     found: dict[str, float] = {}
     with daemon() as (process, runs, http):
         open_: list[str] = []
@@ -237,9 +238,12 @@ def memory(number: int) -> dict[str, Any]:
             if len(open_) == AHEAD:
                 assert ended(http, open_.pop(0))["ok"]
             if count % max(1, number // 40) == 0:
-                pages = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[1])
-                found[str(count)] = round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
-                print(f"{count} runs, {time.monotonic() - began:.0f} s: {found[str(count)]} MiB", flush=True)
+                own, mapped = resident_mib(process.process.pid)
+                found[str(count)] = round(own, 1)
+                print(
+                    f"{count} runs, {time.monotonic() - began:.0f} s: {own:.1f} MiB, and {mapped:.1f} mapped",
+                    flush=True,
+                )
     return found
 
 
@@ -254,8 +258,12 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.memory:
         found = memory(flags.memory)
+        seen = list(found.values())
+        second, last = (statistics.fmean(seen[of * len(seen) // 4 : (of + 1) * len(seen) // 4]) for of in (1, 3))
         print(
-            json.dumps(found) if flags.json else f"from {next(iter(found.values()))} to {list(found.values())[-1]} MiB"
+            json.dumps(found)
+            if flags.json
+            else f"second quarter {second:.1f} MiB, last {last:.1f}: {last / second:.2f}"
         )
         return
     told = measure(flags.pause)
