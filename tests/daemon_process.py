@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 from conftest import Repo
+from described import Described
 
 
 class DaemonProcess:
@@ -68,7 +69,13 @@ class DaemonProcess:
         return (self.state / "token").read_text().strip()
 
     def client(self, **more: Any) -> httpx2.Client:
-        """An HTTP client on its Unix socket."""
+        """An HTTP client on its Unix socket; what it is answered is held to the OpenAPI document."""
+        client = self.plain_client(**more)
+        client.event_hooks = {"response": [Described().hold]}
+        return client
+
+    def plain_client(self, **more: Any) -> httpx2.Client:
+        """The same for a bench: it takes what it gets."""
         return httpx2.Client(
             transport=httpx2.HTTPTransport(uds=str(self.socket)), base_url="http://localhost", timeout=60, **more
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -32,11 +32,18 @@ _TASK_IN_PATH: Final = {"in": "path", "schema": {"type": "string", "minLength": 
 
 def describe(version: str) -> dict[str, Any]:
     """The document, OpenAPI 3.1."""
-    models = sorted({one.body for one in ENDPOINTS if one.body is not None}, key=lambda model: model.__name__)
-    _, schemas = msgspec.json.schema_components(models, ref_template="#/components/schemas/{name}")
+    bodies = sorted({one.body for one in ENDPOINTS if one.body is not None}, key=lambda model: model.__name__)
+    _, schemas = _schemas(bodies)
+    answered = [one for one in ENDPOINTS if one.gives is not None]
+    given, models = _schemas([one.gives for one in answered])
+    for name, model in models.items():
+        assert name not in schemas, f"two models are called {name}"
+        _always_whole(model)
+    gives = dict(zip(answered, given, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for one in ENDPOINTS:
-        paths.setdefault(one.path.replace("{task:path}", "{task}"), {})[one.method.lower()] = _operation(one)
+        operation = _operation(one, gives.get(one, {"type": "string"}))
+        paths.setdefault(one.path.replace("{task:path}", "{task}"), {})[one.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {
@@ -49,12 +56,25 @@ def describe(version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-            "schemas": {**schemas, "Problem": _problem(), "Plan": {"type": "string"}},
+            "schemas": {**schemas, **models, "Problem": _problem(), "Plan": {"type": "string"}},
         },
     }
 
 
-def _operation(one: Endpoint) -> dict[str, Any]:
+def _schemas(types: Sequence[Any]) -> tuple[tuple[dict[str, Any], ...], dict[str, dict[str, Any]]]:
+    return msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+
+
+def _always_whole(model: dict[str, Any]) -> None:
+    """What has a default is in an answer all the same; only what may be unset is not."""
+    fields = model.get("properties", {})
+    with_default = [name for name, field in fields.items() if "default" in field]
+    for name in with_default:
+        del fields[name]["default"]
+    model["required"] = [*model.get("required", ()), *with_default]
+
+
+def _operation(one: Endpoint, gives: dict[str, Any]) -> dict[str, Any]:
     names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
     parameters = []
     for name in names:
@@ -82,7 +102,7 @@ def _operation(one: Endpoint) -> dict[str, Any]:
         "operationId": handler.__name__,
         "summary": one.summary,
         "parameters": parameters,
-        "responses": _responses(one),
+        "responses": _responses(one, gives),
     }
     if one.body is not None:
         operation["requestBody"] = _request_body(one, one.body)
@@ -97,10 +117,9 @@ def _request_body(one: Endpoint, model: type[_Model]) -> dict[str, Any]:
     return {"required": model not in OPTIONAL, "content": content}
 
 
-def _responses(one: Endpoint) -> dict[str, Any]:
-    schema = {"type": "string"} if one.content != "application/json" else {}
-    found: dict[str, Any] = {str(one.answers): {"description": "OK", "content": {one.content: {"schema": schema}}}}
-    if one.answers == 201:
+def _responses(one: Endpoint, gives: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {str(one.status): {"description": "OK", "content": {one.content: {"schema": gives}}}}
+    if one.status == 201:
         found["200"] = {"description": "It was submitted before, under this key", "content": found["201"]["content"]}
     codes: dict[int, list[str]] = {}
     for code in (*_GUARD, *(_WITH_BODY if one.method in ("POST", "PUT") else ()), *one.problems):

@@ -7,7 +7,7 @@ Knows HTTP and the host; the work is the host's. Who may ask is the guard's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import attrs
 import msgspec
@@ -17,6 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, Router
 
 from ..submission import Refactor, Settings, checked_client, checked_key
+from . import answers
 from .documents import Rows, graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
@@ -126,7 +127,8 @@ class NewLimits(_Model):
 
 @attrs.frozen
 class Endpoint:
-    """One row of the table. `body` is the model of a JSON body; `problems` are the codes it may answer with besides the guard's."""
+    """One row of the table. `body` is the model of a JSON body, `gives` the type of a JSON answer; `problems` are the codes it may
+    answer with besides the guard's."""
 
     method: str
     path: str
@@ -134,7 +136,8 @@ class Endpoint:
     summary: str
     body: type[_Model] | None = None
     query: Sequence[str] = ()
-    answers: int = 200
+    status: int = 200
+    gives: Any = None
     content: str = "application/json"
     problems: Sequence[str] = ()
     waits: bool = False  # it may take long without doing anything
@@ -169,14 +172,14 @@ class Api:
     # --- the daemon --------------------------------------------------------------------------------------------
 
     async def health(self, request: Request) -> Any:
-        return {
-            "ok": not self.host.draining,
-            "state": "draining" if self.host.draining else "serving",
-            "version": self.version,
-            "repositories": len(self.host.served),
-            "runs": self.host.runs,
-            "attempts": self.host.gate.busy,
-        }
+        return answers.Health(
+            ok=not self.host.draining,
+            state="draining" if self.host.draining else "serving",
+            version=self.version,
+            repositories=len(self.host.served),
+            runs=self.host.runs,
+            attempts=self.host.gate.busy,
+        )
 
     async def openapi(self, request: Request) -> Any:
         return self.description()
@@ -187,19 +190,21 @@ class Api:
     async def limits(self, request: Request) -> Any:
         return self._limits()
 
-    def _limits(self) -> dict[str, Any]:
-        """What may be at once, and how the one gate stands before all calls to the model."""
+    def _limits(self) -> answers.LimitsNow:
         gate = self.host.calls.statistics()
-        account = {
-            "waiting": gate.waiting,
-            "in_flight": gate.in_flight,
-            "concurrency": gate.concurrency,
-            "answered": gate.answered,
-            "refused": dict(gate.refused),
-            "waited_s": {cause: round(seconds, 3) for cause, seconds in gate.waited_s.items()},
-            "limits_per_min": {model: dict(one.limits_per_min) for model, one in gate.models.items()},
-        }
-        return {**attrs.asdict(self.host.limits), "account": account}
+        account = answers.Account(
+            waiting=gate.waiting,
+            in_flight=gate.in_flight,
+            concurrency=gate.concurrency,
+            answered=gate.answered,
+            refused={str(kind): number for kind, number in gate.refused.items()},
+            waited_s={cause: round(seconds, 3) for cause, seconds in gate.waited_s.items()},
+            limits_per_min={
+                model: {str(name): limit for name, limit in one.limits_per_min.items()}
+                for model, one in gate.models.items()
+            },
+        )
+        return answers.LimitsNow(**attrs.asdict(self.host.limits), account=account)
 
     async def set_limits(self, request: Request) -> Any:
         new = await _body(request, NewLimits)
@@ -208,12 +213,12 @@ class Api:
         return self._limits()
 
     async def make_link(self, request: Request) -> Any:
-        return {"path": f"/open/{self.links.make()}", "good_s": LINK_S}
+        return answers.Link(path=f"/open/{self.links.make()}", good_s=LINK_S)
 
     # --- repositories ------------------------------------------------------------------------------------------
 
     async def repositories(self, request: Request) -> Any:
-        return [_repository(one) for one in self.host.served.values()]
+        return [answers.RepositoryRow(**_repository(one)) for one in self.host.served.values()]
 
     async def register(self, request: Request) -> Any:
         if not request.scope["journeyman.socket"]:
@@ -221,17 +226,11 @@ class Api:
                 "socket-only", "repositories are registered over the Unix socket, or by `journeyman serve --repo`"
             )
         path = (await _body(request, NewRepository)).path
-        return _repository(await self.host.register(path))
+        return answers.RepositoryRow(**_repository(await self.host.register(path)))
 
     async def repository(self, request: Request) -> Any:
         served = self._served(request)
-        queue = [
-            {"run": run, "active": run in served.queue.active, **attrs.asdict(waits)}
-            if (waits := served.queue.waits(run)) is not None
-            else {"run": run, "active": True, "runs": [], "path": "", "reason": ""}
-            for run in served.queue.order()
-        ]
-        return {**_repository(served), "queue": queue}
+        return answers.RepositoryNow(**_repository(served), queue=[_place(served, run) for run in served.queue.order()])
 
     def _served(self, request: Request) -> Served:
         return self.host.find(request.path_params["repository"])
@@ -246,7 +245,7 @@ class Api:
         state = request.query_params.get("state", "")
         listed = await self._served(request).entries()
         wanted = [one for one in listed if not state or one.state == state]
-        return [attrs.asdict(one) for one in wanted[-most:]]
+        return wanted[-most:]
 
     async def submit(self, request: Request) -> Any:
         kind = _content_type(request, tuple(PLAN_TYPES))
@@ -377,7 +376,7 @@ class Api:
         how = await _body(request, Landing, optional=True)
         run = self._run(request)
         commits = await self._served(request).land(run, how.message, how.keep_commits, how.split_by)
-        return {"run": run, "ok": True, "commit": commits[-1], "landed": list(commits)}
+        return answers.Landed(run=run, ok=True, commit=commits[-1], landed=list(commits))
 
     async def undo(self, request: Request) -> Any:
         how = await _body(request, Undoing, optional=True)
@@ -393,7 +392,7 @@ class Api:
         how = await _body(request, NewCheckpoint, optional=True)
         run = self._run(request)
         ref, commit = await self._served(request).checkpoint(run, how.name)
-        return {"run": run, "ref": ref, "commit": commit}
+        return answers.Checkpoint(run=run, ref=ref, commit=commit)
 
     async def checkpoints(self, request: Request) -> Any:
         return await self._served(request).checkpoints(self._run(request))
@@ -401,7 +400,7 @@ class Api:
     async def _after(self, request: Request, state: str = "") -> Any:
         served = self._served(request)
         status = await served.status(self._run(request))
-        return {"run": status.run, "state": state or status.state}
+        return answers.RunNow(run=status.run, state=cast(answers.RunState, state or status.state))
 
     # --- the page ----------------------------------------------------------------------------------------------
 
@@ -429,6 +428,15 @@ async def _asset(name: str) -> Response:
         raise Problem("no-such-page", f"there is no {name[:100]!r} here")
     data, kind = found
     return Response(data, media_type=kind)
+
+
+def _place(served: Served, run: str) -> answers.QueueRow:
+    waits = served.queue.waits(run)
+    if waits is None:
+        return answers.QueueRow(run=run, active=True, runs=[], path="", reason="")
+    return answers.QueueRow(
+        run=run, active=run in served.queue.active, runs=list(waits.runs), path=waits.path, reason=waits.reason
+    )
 
 
 def _repository(served: Served) -> dict[str, Any]:
@@ -488,7 +496,7 @@ class _Resource:
                 await told(scope, receive, send)
             else:
                 body = msgspec.json.encode(told, enc_hook=str)
-                await Response(body, endpoint.answers, media_type="application/json")(scope, receive, send)
+                await Response(body, endpoint.status, media_type="application/json")(scope, receive, send)
         except Exception as error:
             problem = problem_of(error)
             if problem.code == "bug":
@@ -583,42 +591,50 @@ _GONE: Final = ("no-such-repository", "no-such-run")
 _REFUSES: Final = ("repository-held", "repository-refused", "wrong-state", "journal", "draining")
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/v1/health", Api.health, "Whether the daemon serves"),
-    Endpoint("GET", "/v1/openapi.json", Api.openapi, "This description"),
+    Endpoint("GET", "/v1/health", Api.health, "Whether the daemon serves", gives=answers.Health),
+    Endpoint("GET", "/v1/openapi.json", Api.openapi, "This description", gives=dict[str, Any]),
     Endpoint("GET", "/v1/metrics", Api.measured, "Figures for Prometheus", content="text/plain"),
-    Endpoint("GET", "/v1/limits", Api.limits, "What is allowed at once"),
-    Endpoint("PUT", "/v1/limits", Api.set_limits, "Change what is allowed at once", body=NewLimits, problems=("bad-input",)),
-    Endpoint("POST", "/v1/links", Api.make_link, "A one-time link to the page", problems=("bad-input",)),
-    Endpoint("GET", "/v1/repositories", Api.repositories, "The registered repositories"),
+    Endpoint("GET", "/v1/limits", Api.limits, "What is allowed at once", gives=answers.LimitsNow),
     Endpoint(
-        "POST", "/v1/repositories", Api.register, "Register a repository (over the Unix socket only)", body=NewRepository,
+        "PUT", "/v1/limits", Api.set_limits, "Change what is allowed at once",
+        gives=answers.LimitsNow, body=NewLimits, problems=("bad-input",),
+    ),
+    Endpoint("POST", "/v1/links", Api.make_link, "A one-time link to the page", gives=answers.Link, problems=("bad-input",)),
+    Endpoint("GET", "/v1/repositories", Api.repositories, "The registered repositories", gives=list[answers.RepositoryRow]),
+    Endpoint(
+        "POST", "/v1/repositories", Api.register, "Register a repository (over the Unix socket only)",
+        gives=answers.RepositoryRow, body=NewRepository,
         problems=("bad-input", "socket-only", "repository-refused", "too-many"),
     ),
-    Endpoint("GET", _R, Api.repository, "A repository with its queue", problems=("no-such-repository",)),
+    Endpoint("GET", _R, Api.repository, "A repository with its queue", gives=answers.RepositoryNow, problems=("no-such-repository",)),
     Endpoint(
-        "GET", _R + "/runs", Api.runs, "The runs, oldest first", query=("limit", "state"), waits=True,
+        "GET", _R + "/runs", Api.runs, "The runs, oldest first", gives=list[answers.RunRow], query=("limit", "state"), waits=True,
         problems=("bad-input", "no-such-repository", "journal"),
     ),
     Endpoint(
-        "POST", _R + "/runs", Api.submit, "Submit a plan; it is recorded, durably, when this answers", body=NewRun, answers=201,
+        "POST", _R + "/runs", Api.submit, "Submit a plan; it is recorded, durably, when this answers", body=NewRun,
+        gives=answers.Run, status=201,
         problems=("bad-input", "bad-plan", "key-reused", "no-such-repository", *_REFUSES),
     ),
     Endpoint(
-        "POST", _R + "/refactors", Api.refactor, "Submit one specialist's task over many files", body=NewRefactor, answers=201,
+        "POST", _R + "/refactors", Api.refactor, "Submit one specialist's task over many files", body=NewRefactor,
+        gives=answers.Run, status=201,
         problems=("bad-input", "bad-plan", "key-reused", "no-such-repository", *_REFUSES),
     ),
     Endpoint(
-        "POST", _R + "/outlook", Api.look_ahead, "What a plan would do: levels, conflicts, predicted time and cost", body=Foreseen,
+        "POST", _R + "/outlook", Api.look_ahead, "What a plan would do: levels, conflicts, predicted time and cost",
+        gives=answers.Outlook, body=Foreseen,
         problems=("bad-input", "bad-plan", "no-such-repository", "repository-refused"),
     ),
     Endpoint(
-        "GET", _RUN + "/news", Api.news, "How far it is, as soon as something has happened", query=("from", "within_s"),
+        "GET", _RUN + "/news", Api.news, "How far it is, as soon as something has happened",
+        gives=answers.News, query=("from", "within_s"),
         problems=("bad-input", *_GONE, "journal"), waits=True,
     ),
-    Endpoint("GET", _RUN, Api.status, "A run as it stands", problems=(*_GONE, "journal")),
-    Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", problems=(*_GONE, "journal")),
+    Endpoint("GET", _RUN, Api.status, "A run as it stands", gives=answers.Run, problems=(*_GONE, "journal")),
+    Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", gives=answers.Graph, problems=(*_GONE, "journal")),
     Endpoint(
-        "GET", _RUN + "/tasks/{task:path}", Api.task, "One task and everything that happened to it",
+        "GET", _RUN + "/tasks/{task:path}", Api.task, "One task and everything that happened to it", gives=answers.TaskStory,
         problems=(*_GONE, "no-such-task", "wrong-state", "journal"),
     ),
     Endpoint(
@@ -630,35 +646,40 @@ ENDPOINTS: Final = (
         problems=("bad-input", "no-such-task", *_GONE, "wrong-state", "repository-refused", "journal"),
     ),
     Endpoint(
-        "POST", _RUN + "/cancel", Api.cancel, "End it, or one task of it; what is done is kept", body=Which,
+        "POST", _RUN + "/cancel", Api.cancel, "End it, or one task of it; what is done is kept", gives=answers.RunNow, body=Which,
         problems=("bad-input", "no-such-task", *_GONE, *_REFUSES),
     ),
-    Endpoint("POST", _RUN + "/pause", Api.pause, "Start nothing more of it", problems=("bad-input", *_GONE, *_REFUSES)),
     Endpoint(
-        "POST", _RUN + "/resume", Api.resume, "Go on with it; a spent budget needs a larger one", body=Resuming,
+        "POST", _RUN + "/pause", Api.pause, "Start nothing more of it",
+        gives=answers.RunNow, problems=("bad-input", *_GONE, *_REFUSES),
+    ),
+    Endpoint(
+        "POST", _RUN + "/resume", Api.resume, "Go on with it; a spent budget needs a larger one", gives=answers.RunNow, body=Resuming,
         problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
     ),
     Endpoint(
-        "POST", _RUN + "/retry", Api.retry, "Try again what failed in it, or one task of that", body=Edits,
+        "POST", _RUN + "/retry", Api.retry, "Try again what failed in it, or one task of that", gives=answers.RunNow, body=Edits,
         problems=("bad-input", "bad-plan", *_GONE, *_REFUSES),
     ),
     Endpoint(
-        "POST", _RUN + "/land", Api.land, "Bring its result onto the branch that is checked out", body=Landing,
+        "POST", _RUN + "/land", Api.land, "Bring its result onto the branch that is checked out", gives=answers.Landed, body=Landing,
         problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
     ),
     Endpoint(
-        "POST", _RUN + "/undo", Api.undo, "Take its last step back, or one task's change", body=Undoing,
+        "POST", _RUN + "/undo", Api.undo, "Take its last step back, or one task's change", gives=answers.Rewound, body=Undoing,
         problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
     ),
     Endpoint(
-        "POST", _RUN + "/redo", Api.redo, "Bring back what the last undo took", body=Redoing,
+        "POST", _RUN + "/redo", Api.redo, "Bring back what the last undo took", gives=answers.Rewound, body=Redoing,
         problems=("bad-input", *_GONE, *_REFUSES, "checks-red", "not-together"),
     ),
     Endpoint(
-        "GET", _RUN + "/checkpoints", Api.checkpoints, "Its named checkpoints", problems=("bad-input", *_GONE, *_REFUSES),
+        "GET", _RUN + "/checkpoints", Api.checkpoints, "Its named checkpoints",
+        gives=dict[str, str], problems=("bad-input", *_GONE, *_REFUSES),
     ),
     Endpoint(
-        "POST", _RUN + "/checkpoints", Api.checkpoint, "Keep its line as it is now under a name", body=NewCheckpoint,
+        "POST", _RUN + "/checkpoints", Api.checkpoint, "Keep its line as it is now under a name",
+        gives=answers.Checkpoint, body=NewCheckpoint,
         problems=("bad-input", *_GONE, *_REFUSES),
     ),
 )  # fmt: skip

@@ -163,7 +163,7 @@ def daemon() -> Iterator[tuple[DaemonProcess, str, Any]]:
     process = DaemonProcess(home)
     try:
         runs = process.register(repo)
-        with process.client() as http:
+        with process.plain_client() as http:
             yield process, runs, http
     finally:
         process.close()
