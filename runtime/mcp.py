@@ -208,13 +208,35 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
         return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/cancel", {"task": task}))
 
     @server.tool()
+    async def pause(ctx: Context, run: str, repository: str = "") -> dict[str, Any]:
+        """Start nothing more of a run; answers when what goes on has ended. `resume` goes on with it."""
+        runs = await rest.runs(ctx, repository)
+        return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/pause", {}))
+
+    @server.tool()
+    async def resume(
+        ctx: Context, run: str, repository: str = "", budget_usd: float | None = None, budget_tokens: int | None = None,
+        wait: bool = True,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Go on with a run that is paused or was interrupted, from where it was. One that paused because its budget is spent needs a
+        larger one, for the whole run."""
+        more = {"budget_usd": budget_usd, "budget_tokens": budget_tokens}
+        return await _again(rest, ctx, repository, run, "resume", more, wait)
+
+    @server.tool()
     async def retry(ctx: Context, run: str, repository: str = "", task: str = "", wait: bool = True) -> dict[str, Any]:
         """Try again what failed in a run, and what was skipped for it; or one `task` of that, with what belongs to it."""
-        runs = await rest.runs(ctx, repository)
-        await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/retry", {"task": task} if task else {})
-        if wait:
-            await _follow(rest, ctx, f"{runs}/{quote(run, safe='')}")
-        return _brief(await rest.ask(ctx, "GET", f"{runs}/{quote(run, safe='')}"))
+        return await _again(rest, ctx, repository, run, "retry", {"task": task}, wait)
+
+
+async def _again(
+    rest: Rest, ctx: Context[Any, Any], repository: str, run: str, verb: str, body: dict[str, Any], wait: bool
+) -> dict[str, Any]:
+    address = f"{await rest.runs(ctx, repository)}/{quote(run, safe='')}"
+    await rest.ask(ctx, "POST", f"{address}/{verb}", body)
+    if wait:
+        await _follow(rest, ctx, address)
+    return _brief(await rest.ask(ctx, "GET", address))
 
 
 def _settings(land: bool, instances: int | None, budget_usd: float | None) -> dict[str, Any]:

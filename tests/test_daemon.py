@@ -428,6 +428,7 @@ def test_figures_and_limits(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -
         while (told := figures())["journeyman_attempts_waiting"] < 4:
             assert told["journeyman_attempts"] <= 2
         assert told["journeyman_attempts"] == 2
+        assert told["journeyman_model_calls_answered_total"] == told["journeyman_model_calls"] == 0
         assert any(
             name.startswith("journeyman_runs{") and 'state="running"' in name and value == 3
             for name, value in told.items()

@@ -15,7 +15,7 @@ import pytest
 import trio
 from claude_stage import KEY
 from conftest import Repo
-from daemon_process import FILES, DaemonProcess, rewriting, waiting
+from daemon_process import FILES, DaemonProcess, events, rewriting, waiting
 from mcp import StdioServerParameters
 from mcp.client.client import Client
 from mcp.client.stdio import stdio_client
@@ -27,7 +27,7 @@ from messages_model import Reply, Request, ToolUse
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 
 TOOLS = {
-    "plan", "run", "refactor", "retry", "land", "undo", "redo", "cancel", "status", "diff",
+    "plan", "run", "refactor", "pause", "resume", "retry", "land", "undo", "redo", "cancel", "status", "diff",
     "autonomous_build_and_deploy", "get_delegation_result", "list_delegations", "cancel_delegation",
 }  # fmt: skip
 
@@ -130,6 +130,35 @@ async def test_over_the_daemons_socket(daemon: DaemonProcess, repo: Repo) -> Non
     repo.commit(FILES)
     async with over_http(daemon) as client:
         await _whole_job(client, repo)
+
+
+async def test_a_run_is_paused_and_resumed(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A paused run stays where it is until `resume`, which takes another budget and answers at the run's end; one that has ended is not
+    gone on with."""
+    repo.commit(FILES)
+    where, runs, go = str(repo.path), daemon.register(repo), tmp_path / "go"
+    held = {"task": [*waiting(go, 0)["task"], {**rewriting(1)["task"][0], "after": ["w0"]}]}
+    async with over_http(daemon) as client:
+        run = (await told(client, "run", repository=where, plan=held, wait=False))["run"]
+        paused: list[Any] = []
+
+        async def pause() -> None:
+            paused.append(await told(client, "pause", repository=where, run=run))
+
+        def see(kind: str) -> None:
+            with daemon.client() as watcher:
+                next(one for one in events(watcher, f"{runs}/{run}/events") if one[0] == kind)
+
+        await trio.to_thread.run_sync(see, "started")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pause)
+            await trio.to_thread.run_sync(see, "drain-requested")
+            go.touch()
+        assert paused == [{"run": run, "state": "paused"}]
+        assert "bad-input" in await refused(client, "resume", repository=where, run=run, budget_usd=-1)
+        went_on = await told(client, "resume", repository=where, run=run, budget_usd=2)
+        assert (went_on["state"], went_on["counts"]) == ("done", {"done": 2})
+        assert "wrong-state" in await refused(client, "resume", repository=where, run=run)
 
 
 async def test_standard_input_beside_a_daemon_is_the_daemons(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:

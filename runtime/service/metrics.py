@@ -33,7 +33,27 @@ class _Figures(Collector):
             for state, number in sorted(counts.items()):
                 tasks.add_metric([served.id, state], number)
             ended.add_metric([served.id], served.finished)
+        account = host.calls.statistics()
+        answered = CounterMetricFamily("journeyman_model_calls_answered", "Calls to the model that were answered.")
+        answered.add_metric([], account.answered)
+        refused = CounterMetricFamily(
+            "journeyman_model_calls_refused", "Calls to the model that were refused.", labels=["kind"]
+        )
+        for kind, number in sorted(account.refused.items()):
+            refused.add_metric([kind], number)
+        waited = CounterMetricFamily(
+            "journeyman_model_calls_waited_seconds", "Seconds that calls stood before the gate.", labels=["cause"]
+        )
+        for cause, seconds in sorted(account.waited_s.items()):
+            waited.add_metric([cause], seconds)
         return [
+            answered,
+            refused,
+            waited,
+            GaugeMetricFamily("journeyman_model_calls", "Calls to the model under way.", value=account.in_flight),
+            GaugeMetricFamily(
+                "journeyman_model_calls_waiting", "Calls that stand before the gate.", value=account.waiting
+            ),
             runs,
             ended,
             tasks,
