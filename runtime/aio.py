@@ -187,6 +187,10 @@ class Runtime:
         """Start nothing more; `run` returns when what runs has ended."""
         await self._call(self._open().drain, why)
 
+    async def set_budget(self, budget_usd: float | None = None, budget_tokens: int | None = None) -> None:
+        """Give the run that goes on another budget, in US dollars and tokens; None leaves one as it is. Raises BadInput."""
+        await self._call(self._open().set_budget, budget_usd, budget_tokens)
+
     async def cancel(self, task: str = "", why: str = "cancelled") -> None:
         """Cancel one task, or all."""
         await self._call(self._open().cancel, task, why)

@@ -137,6 +137,10 @@ class Runtime:
         """Start nothing more; `run`, in whichever thread, returns when what runs has ended."""
         self._open().call(self._runtime.drain, why)
 
+    def set_budget(self, budget_usd: float | None = None, budget_tokens: int | None = None) -> None:
+        """Give the run that goes on another budget, in US dollars and tokens; None leaves one as it is. Raises BadInput."""
+        self._open().call(self._runtime.set_budget, budget_usd, budget_tokens)
+
     def cancel(self, task: str = "", why: str = "cancelled") -> None:
         """Cancel one task, or all."""
         self._open().call(self._runtime.cancel, task, why)

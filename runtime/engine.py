@@ -26,6 +26,7 @@ from .attempts import Attempts
 from .budget import Budget
 from .conversation import Conversation
 from .core import commands as cmd
+from .core import plan as plans
 from .core.estimate import Estimator
 from .core.events import (
     Asked,
@@ -49,12 +50,12 @@ from .core.events import (
 from .core.machine import RULES, Machine
 from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
-from .errors import BadInput, Bug, ClaimViolation, GiveUp
+from .errors import BadInput, Bug, ClaimViolation, is_only
 from .finish import Finish
 from .handles import Answer, Events, Notice, Ticket, notices
 from .journal import Journal
 from .landing import Landing, land
-from .record_codec import decode, encode
+from .record_codec import decode, encode, must_encode
 from .recovery import settle
 from .report import RunReport, build
 from .workspace import Brief, Equipment
@@ -340,6 +341,28 @@ class Runtime:
         """Start nothing more; `run` returns when what runs has ended."""
         self._post(DrainRequested(why))
         self._check_rest()
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a run with tasks that have not ended, and it is not told to stop."""
+        machine = self.machine
+        return bool(self.run_id) and not (machine.draining or machine.closed or self._all_final())
+
+    async def set_budget(self, budget_usd: float | None = None, budget_tokens: int | None = None) -> None:
+        """Give the run that goes on another budget, in US dollars and tokens; None leaves one as it is. It is on the disk when this
+        returns, and holds for later resumes too. Raises BadInput for an amount that is none, and when no run goes on that could take
+        it, as when it stops for a spent budget already: `resume` takes another then."""
+        problems = [f"{field}: {words}" for field, words in plans.budgets(budget_usd, budget_tokens)]
+        if not self.goes_on:
+            problems.append("the budget: no run goes on that could take it; give it with `run` or `resume`")
+        if problems:
+            raise BadInput(problems)
+        self._budget_usd = self._budget_usd if budget_usd is None else budget_usd
+        self._budget_tokens = self._budget_tokens if budget_tokens is None else budget_tokens
+        self._post(Resumed(False, False, budget_usd, budget_tokens))
+        kept = self.machine.opened.plan
+        self._budget.limit(kept.get("budget_usd"), kept.get("budget_tokens"))
+        await self._durable()
 
     def cancel(self, task: str = "", why: str = "cancelled") -> None:
         """Cancel one task, or all."""
@@ -681,7 +704,7 @@ class Runtime:
             value = await handler(brief, None)
             changeset = None
         if type(value) not in _PLAIN:
-            _must_encode(value)
+            must_encode(value)
         return Finished(start.task, start.attempt, value, changeset)
 
     def _conversation(self, start: cmd.Start) -> Conversation:
@@ -770,17 +793,3 @@ class Runtime:
         assert self._attempts is not None
         answer = await self._attempts.roll_back(job.tasks, job.cause)
         self._post(RolledBack(job.tasks, answer.commit, answer.error))
-
-
-def is_only(group: BaseException, error: BaseException | None) -> bool:
-    """Whether a group that a nursery made has nothing in it but this exception."""
-    while group is not error and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
-        group = group.exceptions[0]
-    return group is error
-
-
-def _must_encode(value: Any) -> None:
-    try:
-        msgspec.msgpack.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise GiveUp(f"the handler's value cannot be encoded: {error}") from error

@@ -284,3 +284,10 @@ class JournalForeign(JourneymanError):
 
 class Bug(JourneymanError):
     """Ours. The message has the story of the task."""
+
+
+def is_only(group: BaseException, error: BaseException | None) -> bool:
+    """Whether a group that a nursery made has nothing in it but this exception."""
+    while group is not error and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
+        group = group.exceptions[0]
+    return group is error

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .core.events import AnyEvent, Event
-from .errors import BadInput, JournalDamaged
+from .errors import BadInput, GiveUp, JournalDamaged
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic")
 _DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(tuple[float, AnyEvent])
@@ -20,6 +20,14 @@ def encode(now: float, event: Event) -> bytes:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         task = getattr(event, "task", "") or ", ".join(one.id for one in getattr(event, "tasks", ())[:3])
         raise BadInput(f"task {task!r}: a value that the journal must keep cannot be encoded: {error}") from error
+
+
+def must_encode(value: Any) -> None:
+    """Raises GiveUp when a handler's value has no encoding."""
+    try:
+        _ENCODER.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise GiveUp(f"the handler's value cannot be encoded: {error}") from error
 
 
 def decode(record: bytes) -> tuple[float, Event]:

@@ -20,8 +20,8 @@ import trio
 
 from .core import commands as cmd
 from .core import events as ev
-from .engine import Runtime, is_only
-from .errors import BadInput
+from .engine import Runtime
+from .errors import BadInput, is_only
 from .handles import Notice
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import pytest
+import trio
 from claude_stage import PLAIN, edit, stage, task, tokens, usd
 from conftest import Repo
 from messages_faults import CATALOGUE, Fault, plan_limit
@@ -16,6 +17,7 @@ from messages_worker import Worker
 from trio.testing import MockClock
 
 from runtime import Plan
+from runtime.errors import BadInput
 from runtime.execution import EXIT_PAUSED, exit_code
 
 TWENTY = [f"f{number:02}" for number in range(20)]
@@ -94,6 +96,38 @@ async def test_the_ledger_never_passes_the_budget_with_twenty_at_once(
         assert len(there.api.calls) == 60
         assert getattr(report.spent, unit) == pytest.approx(count(there.api))
         there.assert_nothing_lost(report)
+
+
+async def test_a_budget_is_raised_while_the_run_goes_on(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget that the run would pause at, as above, is raised in the middle of it: it ends, calls that waited for room are made, and the
+    journal has the new budget. Afterwards, and for an amount that is none, it is refused."""
+    under_way = trio.Event()
+
+    def model(request: Any) -> Reply:
+        under_way.set()
+        return slowly(request)
+
+    async with stage(shop, patient_clock, monkeypatch, model, specialists=[CREW]) as there:
+
+        async def raise_it() -> None:
+            await under_way.wait()
+            assert there.runtime is not None
+            with pytest.raises(BadInput, match="budget_usd: -1 is not an amount"):
+                await there.runtime.set_budget(-1)
+            await there.runtime.set_budget(1.0)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(raise_it)
+            report = await there.run([task(name, attempts=1) for name in TWENTY], budget_usd=0.12)
+        assert report.ok, report.paused
+        assert usd(there.api) <= 1.0
+        assert there.past(report.run).machine.opened.plan["budget_usd"] == 1.0
+        there.assert_nothing_lost(report)
+        assert there.runtime is not None
+        with pytest.raises(BadInput, match="no run goes on"):
+            await there.runtime.set_budget(2.0)
 
 
 async def test_broken_streams_count_against_the_budget(

@@ -248,6 +248,33 @@ def test_what_a_queued_run_cannot_do_yet_is_said(daemon: DaemonProcess, repo: Re
         assert (bad.status_code, "lannd" in bad.json()["detail"]) == (422, True)
 
 
+def test_a_budget_is_changed_while_a_run_waits_or_goes_on(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A run that goes on and one that is queued take another budget at once, and have it after a crash of the daemon too; a run that has
+    ended takes none."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        first = client.post(runs, json={"plan": waiting(go, 0, 1), "settings": {"budget_usd": 1}}).headers["location"]
+        queued = client.post(runs, json={"plan": waiting(go, 0)}).headers["location"]
+        next(one for one in events(client, f"{first}/events") if one[0] == "started")
+        assert client.get(first).json()["budget"] == {"usd": 1.0, "tokens": None}
+        assert client.put(f"{first}/budget", json={"budget_usd": 3}).json() == {"usd": 3.0, "tokens": None}
+        assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
+        assert client.put(f"{queued}/budget", json={"budget_tokens": 5000}).json() == {"usd": None, "tokens": 5000}
+        for wrong in ({"budget_usd": 0}, {"budget_tokens": 1.5}, {"usd": 1}):
+            assert client.put(f"{first}/budget", json=wrong).json()["code"] == "bad-input"
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
+        assert client.get(queued).json()["budget"] == {"usd": None, "tokens": 5000}
+        go.touch()
+        assert ended(client, first)["state"] == ended(client, queued)["state"] == "done"
+        assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
+        assert client.put(f"{first}/budget", json={"budget_usd": 9}).json()["code"] == "wrong-state"
+
+
 def test_disjoint_runs_go_together_and_others_wait_with_a_reason(
     daemon: DaemonProcess, repo: Repo, tmp_path: Path
 ) -> None:

@@ -141,7 +141,7 @@ def _plan_problems(plan: Plan) -> _Wrong:
     if not isinstance(plan.together, bool):
         yield "together", f"it must be true or false, not {plan.together!r}"
     yield from _seconds("setup_timeout_s", plan.setup_timeout_s)
-    yield from _budgets(plan)
+    yield from budgets(plan.budget_usd, plan.budget_tokens)
     for field in ("name", "setup", "contracts"):
         yield from _text(field, getattr(plan, field))
     yield from _commands("checks", plan.checks)
@@ -182,7 +182,7 @@ def _task_problems(
     if task.fix_rounds.__class__ is not int or not 0 <= task.fix_rounds <= _ROUNDS_LIMIT:
         yield from _whole("fix_rounds", task.fix_rounds, 0, _ROUNDS_LIMIT)
     if task.budget_usd is not None or task.budget_tokens is not None:
-        yield from _budgets(task)
+        yield from budgets(task.budget_usd, task.budget_tokens)
     if task.check:
         yield from _commands("check", task.check)
         if task.way:
@@ -291,8 +291,8 @@ def _commands(field: str, commands: Iterable[object]) -> _Wrong:
             yield field, f"{command!r} is not a command"
 
 
-def _budgets(limited: Plan | Task) -> _Wrong:
-    usd, tokens = limited.budget_usd, limited.budget_tokens
+def budgets(usd: object, tokens: object) -> _Wrong:
+    """(field, what is wrong) with a budget of US dollars and tokens; None is no limit."""
     if usd is not None and (isinstance(usd, bool) or not isinstance(usd, int | float) or not 0 < usd < math.inf):
         yield "budget_usd", f"{usd!r} is not an amount of US dollars above 0"
     if tokens is not None:

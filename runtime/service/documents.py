@@ -11,8 +11,9 @@ import attrs
 import msgspec
 
 from .. import execution
+from ..core.commands import Settled, Start
 from ..core.machine import Machine
-from ..core.record import CLAIMING, DONE, WAITING, Record
+from ..core.record import CLAIMING, DONE, FINAL, WAITING, Record
 from ..handles import Notice
 from ..report import RunReport, build
 from .live import Status
@@ -82,13 +83,13 @@ def run_document(status: Status, repository: str, rows: Rows | None = None) -> d
         "error": status.error or None,
         "culprit": status.culprit,
         "exit": status.exit,
-        "budget": _budget(status),
+        "budget": budget(status),
         "redo": bool(status.machine is not None and status.machine.undo.redo),
         "on_branch": bool(status.machine is not None and status.machine.undo.carried),
     }
 
 
-def _budget(status: Status) -> dict[str, float | int | None]:
+def budget(status: Status) -> dict[str, Any]:
     """What the run may spend; None: no limit."""
     plan = status.machine.opened.plan if status.machine is not None else {}
     given = status.settings
@@ -156,3 +157,24 @@ def event_rows(batch: Sequence[Notice]) -> list[tuple[int, str, bytes]]:
         row = {"seq": notice.seq, "at_s": round(notice.at_s, 6), **msgspec.to_builtins(notice.event)}
         found.append((notice.seq, str(row["type"]), msgspec.json.encode(row)))
     return found
+
+
+def news_document(status: Status, found: Sequence[Notice], start: int) -> dict[str, Any]:
+    """How far a run is, and the notices from sequence number `start` on in words."""
+    records = status.machine.records.values() if status.machine is not None else ()
+    return {
+        "run": status.run,
+        "state": status.state,
+        "seq": found[-1].seq if found else start - 1,
+        "done": sum(record.state in FINAL for record in records),
+        "total": len(records),
+        "waits": status.waits.reason if status.waits is not None else None,
+        "news": [words for notice in found if (words := _in_words(notice))],
+    }
+
+
+def _in_words(notice: Notice) -> str:
+    item = notice.event
+    if isinstance(item, Settled):
+        return f"{item.task} {item.state}" + (f": {item.error}" if item.error else "")
+    return f"{item.instance} takes {item.task}" if isinstance(item, Start) else ""

@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute, Route, Router
 
 from ..submission import Refactor, Settings, checked_client, checked_key
 from . import answers
-from .documents import Rows, graph_document, run_document, task_document
+from .documents import Rows, budget, graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
 from .host import Host
 from .links import LINK_S, SESSION_S, Links
@@ -96,6 +96,11 @@ class Edits(_Model):
 
 
 class Resuming(_Model):
+    budget_usd: float | None = None
+    budget_tokens: int | None = None
+
+
+class NewBudget(_Model):
     budget_usd: float | None = None
     budget_tokens: int | None = None
 
@@ -358,6 +363,12 @@ class Api:
 
     async def pause(self, request: Request) -> Any:
         return await self._after(request, await self._served(request).pause(self._run(request)))
+
+    async def set_budget(self, request: Request) -> Any:
+        new = await _body(request, NewBudget)
+        await self._served(request).set_budget(self._run(request), new.budget_usd, new.budget_tokens)
+        status = await self._served(request).status(self._run(request))
+        return answers.Budget(**budget(status))
 
     async def resume(self, request: Request) -> Any:
         more = await _body(request, Resuming, optional=True)
@@ -652,6 +663,10 @@ ENDPOINTS: Final = (
     Endpoint(
         "POST", _RUN + "/pause", Api.pause, "Start nothing more of it",
         gives=answers.RunNow, problems=("bad-input", *_GONE, *_REFUSES),
+    ),
+    Endpoint(
+        "PUT", _RUN + "/budget", Api.set_budget, "Another budget for a run that is queued or goes on",
+        gives=answers.Budget, body=NewBudget, problems=("bad-input", *_GONE, *_REFUSES),
     ),
     Endpoint(
         "POST", _RUN + "/resume", Api.resume, "Go on with it; a spent budget needs a larger one", gives=answers.RunNow, body=Resuming,

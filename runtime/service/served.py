@@ -23,7 +23,6 @@ from specialists.claude import Claude
 from .. import refactor as refactors
 from .. import runs as past_runs
 from ..config import load_config
-from ..core.commands import Settled, Start
 from ..core.events import Submitted
 from ..core.record import DONE, FINAL
 from ..core.task import Plan
@@ -62,6 +61,7 @@ from ..submission import (
 from ..telemetry import Traced, untraced
 from ..terminal import Place, configured, edited, user_config
 from . import memory
+from .documents import news_document
 from .gate import AttemptGate
 from .live import Came, Live, Log, Status
 from .problems import Problem
@@ -564,6 +564,28 @@ class Served:
         await live.over.wait()
         return (await self.entry(run)).state
 
+    async def set_budget(self, run: str, budget_usd: float | None = None, budget_tokens: int | None = None) -> Settings:
+        """Give a run that is queued or goes on another budget, US dollars and tokens; it is on the disk when this returns. The run's
+        settings then. Raises BadInput, Problem."""
+        async with self._intake:
+            live = self.live.get(run)
+            if live is not None and live.turn.is_set():
+                await live.begun()
+            if live is None or live.wish or (live.machine is not None and live.runtime and not live.runtime.goes_on):
+                state = "ending" if live is not None else (await self.entry(run)).state
+                raise Problem("wrong-state", f"run {run} is {state}; what is paused takes a budget when it is resumed")
+            submission = live.submission
+            settings = submission.settings.within(budget_usd=budget_usd, budget_tokens=budget_tokens)
+            async with self.writing() as writer:
+                kept = encode(msgspec.structs.replace(submission, settings=settings))
+                await trio.to_thread.run_sync(writer.remember, {QUEUED + run: kept})
+            submission.settings = settings
+            if live.turn.is_set():  # perhaps meanwhile, and with the budget from before
+                await live.begun()
+                if live.runtime is not None and live.runtime.goes_on:
+                    await live.runtime.set_budget(budget_usd, budget_tokens)
+        return settings
+
     async def land(
         self, run: str, message: str = "", keep_commits: bool = False, split_by: str = ""
     ) -> tuple[str, ...]:
@@ -736,17 +758,7 @@ class Served:
                     found = await live.runtime.batch(start)
                     if not found:
                         await live.over.wait()
-        status = await self.status(run)
-        records = status.machine.records.values() if status.machine is not None else ()
-        return {
-            "run": run,
-            "state": status.state,
-            "seq": found[-1].seq if found else start - 1,
-            "done": sum(record.state in FINAL for record in records),
-            "total": len(records),
-            "waits": status.waits.reason if status.waits is not None else None,
-            "news": [words for notice in found if (words := _in_words(notice))],
-        }
+        return news_document(await self.status(run), found, start)
 
     async def diff(self, run: str, *, stat: bool = False, task: str = "") -> bytes:
         """A run's result, or one task's commit, as a unified diff. Raises Problem."""
@@ -765,13 +777,6 @@ class Served:
         if tip is None:
             raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
         return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
-
-
-def _in_words(notice: Notice) -> str:
-    item = notice.event
-    if isinstance(item, Settled):
-        return f"{item.task} {item.state}" + (f": {item.error}" if item.error else "")
-    return f"{item.instance} takes {item.task}" if isinstance(item, Start) else ""
 
 
 def _words(error: BaseException) -> str:
