@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -290,7 +291,8 @@ class Repository:
     def ref(self, name: str) -> str | None:
         """The commit a ref points at, or None when it does not exist."""
         try:
-            return str(self.objects.lookup_reference(name).peel(pygit2.Commit).id)
+            # The one object of that name: pygit2 (1.21) keeps a reference to each that it is given, for ever
+            return str(self.objects.lookup_reference(sys.intern(name)).peel(pygit2.Commit).id)
         except KeyError:
             return None
 

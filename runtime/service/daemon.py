@@ -112,6 +112,7 @@ async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable
     # Runs do their git work in threads, and requests keep this one busy: a thread that wants the interpreter back waits this long.
     sys.setswitchinterval(_SWITCH_S)
     keep_few_open(_MOST_PACKS)
+    memory.share_heaps()
     with only_one(places):
         unix = unix_socket(places.socket)
         try:

@@ -13,6 +13,14 @@ from typing import Any, Final
 # Python's own (700, 10, 10) looks for cycles hundreds of times a second while clients ask.
 _COLLECT: Final = (20_000, 20, 20)
 _LET_GO_EACH: Final = 16  # runs that have ended
+_ARENA_MAX: Final = -8  # `M_ARENA_MAX` of glibc's malloc.h
+_HEAPS: Final = 2
+
+
+def share_heaps() -> None:
+    """Before there are threads: they share two heaps. glibc would make each its own, up to eight a core, and every one of them keeps a
+    few megabytes that nothing else can use; the interpreter lets one of them run at a time anyway."""
+    _glibc("mallopt")(_ARENA_MAX, _HEAPS)
 
 
 def prepare() -> None:
@@ -24,16 +32,16 @@ def prepare() -> None:
 
 def run_ended(number: int) -> None:
     """Every so many runs let go of what they were. Their parts know each other, so only a collection finds them, and by itself it
-    would come by after thousands of runs; what threads have freed stays theirs (glibc has a heap for each) until asked for."""
+    would come by after thousands of runs; what threads have freed stays in their heaps until asked for."""
     if number % _LET_GO_EACH == 0:
         gc.collect()
-        _trim(0)
+        _trim(0)  # of all heaps
 
 
-def _find_trim() -> Callable[[int], Any]:
-    """glibc's `malloc_trim(3)`, which goes over all heaps; nothing where there is none, as on macOS and with musl."""
-    trim: Callable[[int], Any] = getattr(ctypes.CDLL(None), "malloc_trim", lambda keep: None)
-    return trim
+def _glibc(name: str) -> Callable[..., Any]:
+    """A function of glibc's; one that does nothing where there is none, as on macOS and with musl."""
+    function: Callable[..., Any] = getattr(ctypes.CDLL(None), name, lambda *given: None)
+    return function
 
 
-_trim: Final = _find_trim()
+_trim: Final = _glibc("malloc_trim")

@@ -35,7 +35,7 @@ PLAN_TYPES: Final[Mapping[str, str]] = {
 }
 _MOST_LISTED: Final = 1000
 _MOST_KEPT: Final = 32
-_MOST_PATHS: Final = 2000
+_MOST_PATHS: Final = 200  # that are remembered: a crowd asks for the same few
 _LONGEST_PATH: Final = 300  # characters, of one that is remembered
 
 Handler = Callable[["Api", Request], Awaitable[Any]]
@@ -475,7 +475,7 @@ class _Paths:
         await self.whole(scope, receive, send)
         if len(scope.get("path", "")) < _LONGEST_PATH and isinstance(scope.get("endpoint"), _Resource):
             if len(self._known) >= _MOST_PATHS:
-                self._known.clear()
+                self._known.pop(next(iter(self._known)))
             part = {"endpoint": scope["endpoint"], "path_params": dict(scope["path_params"])}
             self._known[scope["path"]] = (scope["endpoint"], part)
 
