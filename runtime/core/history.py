@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .commands import Command
 from .events import Event
+from .turns import KINDS, Turns
 
 Entry = tuple[float, Event, list[Command]]
 """(when, seconds since the run was opened; the event; the commands that it caused)"""
@@ -17,21 +18,22 @@ class History:
 
     Laid out flat, in lists of what the garbage collector need not look at: a tuple and a list for each entry would be twice as many
     objects as the tasks themselves, and a tenth of the time of a task that does nothing. Numbers are in arrays: each as an object of
-    its own was a tenth of what a task leaves behind.
+    its own was a tenth of what a task leaves behind. Turns of conversations, half of it, are kept apart.
     """
 
-    __slots__ = ("_commands", "_ends", "_events", "_times")
+    __slots__ = ("_commands", "_ends", "_events", "_times", "_turns")
 
     def __init__(self) -> None:
         self._times = array("d")
-        self._events: list[Event] = []
+        self._events: list[Event | int] = []  # a number: where that turn is
         self._commands: list[Command] = []
         self._ends = array("q")  # where the commands of each entry end
+        self._turns = Turns()
 
     def add(self, now: float, event: Event, commands: list[Command]) -> None:
         """The next entry."""
         self._times.append(now)
-        self._events.append(event)
+        self._events.append(self._turns.add(event) if type(event) in KINDS else event)
         self._commands += commands
         self._ends.append(len(self._commands))
 
@@ -57,4 +59,6 @@ class History:
         """The entries from a number on, as far as there are any when it is called for the last."""
         for at in range(number - 1, len(self._ends)):
             first = self._ends[at - 1] if at else 0
-            yield self._times[at], self._events[at], self._commands[first : self._ends[at]]
+            event = self._events[at]
+            told = self._turns.at(event) if isinstance(event, int) else event
+            yield self._times[at], told, self._commands[first : self._ends[at]]

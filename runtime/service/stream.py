@@ -33,19 +33,18 @@ _MOST_KEPT: Final = 16
 class Encoded:
     """Notices as the bytes of a stream; the last batches are kept, because whoever watches the same run asks for the same ones."""
 
-    # {(first notice, from, to): ...}
-    _kept: dict[tuple[int, int, int], tuple[object, bytes]] = attrs.field(factory=dict)
+    # {(repository, run, first sequence number, last): ...}
+    _kept: dict[tuple[str, str, int, int], bytes] = attrs.field(factory=dict)
 
-    def of(self, batch: Sequence[Notice]) -> bytes:
+    def of(self, repository: str, run: str, batch: Sequence[Notice]) -> bytes:
         """The bytes."""
-        event = batch[0].event
-        key = (id(event), batch[0].seq, batch[-1].seq)
+        key = (repository, run, batch[0].seq, batch[-1].seq)
         kept = self._kept.get(key)
         if kept is None:
-            kept = self._kept[key] = (event, _encoded(batch))  # the event too: so that its id stays its own
+            kept = self._kept[key] = _encoded(batch)
             if len(self._kept) > _MOST_KEPT:
                 self._kept.pop(next(iter(self._kept)))
-        return kept[1]
+        return kept
 
 
 @attrs.define
@@ -77,7 +76,7 @@ class EventStream:
         live = self.served.live.get(self.run)
         if live is None:
             if past := await self.served.past_notices(self.run, self.start):
-                await _part(send, self.encoded.of(past))
+                await _part(send, self.encoded.of(self.served.id, self.run, past))
         else:
             if not live.opened.is_set():
                 waits = self.served.queue.waits(self.run)
@@ -87,7 +86,7 @@ class EventStream:
             start, runtime = self.start, live.runtime
             while runtime is not None and (batch := await self._beating(send, partial(runtime.batch, start))):
                 next_at = trio.current_time() + GATHER_S
-                await _part(send, self.encoded.of(batch))
+                await _part(send, self.encoded.of(self.served.id, self.run, batch))
                 start = batch[-1].seq + 1
                 await trio.sleep_until(next_at)
             await self._beating(send, live.over.wait)
