@@ -52,7 +52,7 @@ from .core.record import DONE, FINAL
 from .core.task import Plan, Specialist, Task
 from .errors import BadInput, Bug, ClaimViolation, is_only
 from .finish import Finish
-from .handles import Answer, Events, Notice, Ticket, notices
+from .handles import Answer, Events, Gap, Notice, Ticket, first_of, notices
 from .journal import Journal
 from .landing import Landing, land
 from .record_codec import decode, encode, must_encode
@@ -119,6 +119,7 @@ class Runtime:
         self._gate = gate
         self.machine = Machine()
         self.run_id = ""
+        self._rebuilding = Gap()  # in which the machine is as the last process left it
         self.replayed = 0  # how much of the history another process has seen
         self.doing: dict[str, str] = {}  # {instance: what it is at, in words}
         self._journal: Journal | None = None
@@ -266,10 +267,11 @@ class Runtime:
         """Go on with a run of the journal that did not end, after a crash, an interruption or a pause, and report. Its budgets hold
         unless the runtime has its own; `edits` are the budgets of tasks (`budget_usd`, `budget_tokens`); both hold from then on.
         `outside` as in `Resumed`."""
-        plan = await self._rebuild(run)
-        edited = preparation.rebudgeted(self.machine.records, edits or {})
-        self._allow(edited)
-        self._post(Resumed(True, outside, self._budget_usd, self._budget_tokens, tuple(edited)))
+        with self._rebuilding:
+            plan = await self._rebuild(run)
+            edited = preparation.rebudgeted(self.machine.records, edits or {})
+            self._allow(edited)
+            self._post(Resumed(True, outside, self._budget_usd, self._budget_tokens, tuple(edited)))
         for command in self.machine.resume():
             self._perform[type(command)](command)
         return await self._go_on(plan)
@@ -279,14 +281,15 @@ class Runtime:
     ) -> RunReport:
         """Try again what failed in an ended run and what was skipped or cancelled for it, or only `task` with what belongs to it;
         `edits` change tasks' fields."""
-        plan = await self._rebuild(run)
-        if not self._all_final():
-            raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
-        again = preparation.again(self.machine.records, task)
-        tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
-        self._post(Resumed(True, False, self._budget_usd, self._budget_tokens))
-        group = self._new_group()
-        self._post(Retried(group, tasks))
+        with self._rebuilding:
+            plan = await self._rebuild(run)
+            if not self._all_final():
+                raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
+            again = preparation.again(self.machine.records, task)
+            tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
+            self._post(Resumed(True, False, self._budget_usd, self._budget_tokens))
+            group = self._new_group()
+            self._post(Retried(group, tasks))
         return await self._go_on(plan)
 
     async def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
@@ -346,12 +349,15 @@ class Runtime:
     def goes_on(self) -> bool:
         """Whether there is a run with tasks that have not ended, and it is not told to stop."""
         machine = self.machine
+        if self._rebuilding:
+            return True
         return bool(self.run_id) and not (machine.draining or machine.closed or self._all_final())
 
     async def set_budget(self, budget_usd: float | None = None, budget_tokens: int | None = None) -> None:
         """Give the run that goes on another budget, in US dollars and tokens; None leaves one as it is. It is on the disk when this
         returns, and holds for later resumes too. Raises BadInput for an amount that is none, and when no run goes on that could take
         it, as when it stops for a spent budget already: `resume` takes another then."""
+        await self._rebuilding.over()
         problems = [f"{field}: {words}" for field, words in plans.budgets(budget_usd, budget_tokens)]
         if not self.goes_on:
             problems.append("the budget: no run goes on that could take it; give it with `run` or `resume`")
@@ -600,14 +606,7 @@ class Runtime:
         while not concluded.is_set():
             if self.machine.draining and self.machine.at_rest:
                 return
-            async with trio.open_nursery() as nursery:
-
-                async def first(event: trio.Event, scope: trio.CancelScope = nursery.cancel_scope) -> None:
-                    await event.wait()
-                    scope.cancel()
-
-                nursery.start_soon(first, concluded)
-                nursery.start_soon(first, self._rest)
+            await first_of(concluded, self._rest)
 
     def _check_rest(self) -> None:
         if self.machine.draining and self.machine.at_rest:

@@ -19,6 +19,41 @@ from .core.record import DONE
 from .errors import TaskFailed
 
 
+class Gap:
+    """A time in which something is not yet as it says, as a `with` block; others may ask for it and wait for its end."""
+
+    def __init__(self) -> None:
+        self._over: trio.Event | None = None
+
+    def __enter__(self) -> None:
+        self._over = trio.Event()
+
+    def __exit__(self, *error: object) -> None:
+        assert self._over is not None
+        self._over.set()
+        self._over = None
+
+    def __bool__(self) -> bool:
+        return self._over is not None
+
+    async def over(self) -> None:
+        """Wait for its end, if it has begun."""
+        if self._over is not None:
+            await self._over.wait()
+
+
+async def first_of(*events: trio.Event) -> None:
+    """Wait until one of them is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def one(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(one, event)
+
+
 class Notice(msgspec.Struct, frozen=True):
     """One thing that happened, for watchers: its place in the run's sequence (1, 2, ...), when (seconds since the run was
     opened), and the event, or the command that followed from it."""

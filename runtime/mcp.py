@@ -7,7 +7,7 @@ daemon) or one that is started for it. Knows the protocol through the official S
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -50,9 +50,14 @@ class Rest:
         socket = request is None or getattr(request, "scope", {}).get("journeyman.socket", False)
         return self.inside if socket else self.outside
 
-    async def ask(self, ctx: Context[Any, Any], method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """One request. Raises ToolError with the problem's words."""
-        answer = await self.of(ctx).request(method, path, json=body, params=query or None)
+    async def ask(
+        self, ctx: Context[Any, Any], method: str, path: str, body: Any = None, query: Mapping[str, Any] | None = None,
+        *, waits: bool = False,
+    ) -> Any:  # fmt: skip
+        """One request; `waits`: however long it takes. Raises ToolError with the problem's words."""
+        client = self.of(ctx)
+        patience = None if waits else client.timeout
+        answer = await client.request(method, path, json=body, params=query, timeout=patience)
         if answer.status_code >= 400:
             told = answer.json()
             raise ToolError(f"{told['code']}: {told['detail']}")
@@ -211,7 +216,7 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
     async def pause(ctx: Context, run: str, repository: str = "") -> dict[str, Any]:
         """Start nothing more of a run; answers when what goes on has ended. `resume` goes on with it."""
         runs = await rest.runs(ctx, repository)
-        return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/pause", {}))
+        return dict(await rest.ask(ctx, "POST", f"{runs}/{quote(run, safe='')}/pause", {}, waits=True))
 
     @server.tool()
     async def resume(
@@ -262,7 +267,7 @@ async def _follow(rest: Rest, ctx: Context[Any, Any], run: str) -> None:
     start, before = 1, -1
     told: dict[str, Any] = {"state": ""}
     while told["state"] not in (*OVER, *OPEN):
-        told = await rest.ask(ctx, "GET", f"{run}/news", **{"from": start})
+        told = await rest.ask(ctx, "GET", f"{run}/news", None, {"from": start})
         start = told["seq"] + 1
         words = told["waits"] or "; ".join(told["news"][-3:]) or told["state"]
         if told["done"] > before:  # the specification wants each figure to be larger than the last
@@ -295,7 +300,7 @@ def _add_looking(server: MCPServer[Any], rest: Rest) -> None:
         """A run as it stands; with `task`, everything that happened to it; without `run`, the last runs."""
         runs = await rest.runs(ctx, repository)
         if not run:
-            return {"runs": await rest.ask(ctx, "GET", runs, limit=_MOST_LISTED)}
+            return {"runs": await rest.ask(ctx, "GET", runs, None, {"limit": _MOST_LISTED})}
         if task:
             path = f"{runs}/{quote(run, safe='')}/tasks/{quote(task, safe='/')}"
             return dict(await rest.ask(ctx, "GET", path))
@@ -306,7 +311,7 @@ def _add_looking(server: MCPServer[Any], rest: Rest) -> None:
         """A run's result, or one task's change, as a unified diff; with `stat`, a summary."""
         runs = await rest.runs(ctx, repository)
         query = {"stat": json.dumps(stat), **({"task": task} if task else {})}
-        return str(await rest.ask(ctx, "GET", f"{runs}/{quote(run, safe='')}/diff", **query))
+        return str(await rest.ask(ctx, "GET", f"{runs}/{quote(run, safe='')}/diff", None, query))
 
 
 def _add_resources(server: MCPServer[Any], rest: Rest) -> None:
@@ -389,7 +394,9 @@ def _add_delegations(server: MCPServer[Any], rest: Rest) -> None:
         """All runs of all repositories, the newest last."""
         found = []
         for repository in await rest.ask(ctx, "GET", "/v1/repositories"):
-            for one in await rest.ask(ctx, "GET", f"/v1/repositories/{repository['id']}/runs", limit=_MOST_LISTED):
+            for one in await rest.ask(
+                ctx, "GET", f"/v1/repositories/{repository['id']}/runs", None, {"limit": _MOST_LISTED}
+            ):
                 found.append(
                     {
                         "task_id": f"{repository['id']}/{one['run']}",

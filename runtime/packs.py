@@ -33,6 +33,7 @@ TIER: Final = 16
 
 _NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 _LEVEL: Final = 1  # of compression: git packs again, better, when it collects
+_MAPPED: Final = 2**18  # bytes; a pack of this size and more
 _LARGEST: Final = 2**30  # bytes; an offset in the index has 31 bits
 _KEEP: Final = "journeyman "  # how the `.keep` files of ours begin; the run comes after it
 _UNFINISHED: Final = "journeyman-*.new"
@@ -286,14 +287,21 @@ def _index(pieces: list[Piece], offsets: list[int], pack: bytes) -> list[bytes]:
     return [*parts, sha1(b"".join(parts), usedforsecurity=False).digest()]
 
 
+def _body(pack: Path) -> bytes | memoryview:
+    """A large one is mapped: as bytes, what sixteen of them hold was in memory twice, in the heap of a thread that does not give it
+    back. A map costs a descriptor, which a small one is not worth."""
+    with open(pack, "rb") as file:
+        if os.fstat(file.fileno()).st_size < _MAPPED:
+            return file.read()
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 def _pieces(pack: Path) -> Iterator[Piece]:
     """The objects of a pack of ours, as they are in it."""
     # Somebody repacked, and took ours along because a ref names what is in it
     with contextlib.suppress(FileNotFoundError):
         index = pack.with_suffix(".idx").read_bytes()
-        with open(pack.with_suffix(".pack"), "rb") as file:
-            # Mapped: as bytes, what sixteen packs hold was in memory twice, in the heap of a thread that does not give it back
-            body = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        body = _body(pack.with_suffix(".pack"))
         count = int.from_bytes(index[8 + 255 * 4 : 8 + 256 * 4], "big")
         ids = 8 + 256 * 4
         crcs = struct.unpack_from(f">{count}I", index, ids + 20 * count)

@@ -23,9 +23,9 @@ def encode(now: float, event: Event) -> bytes:
 
 
 def must_encode(value: Any) -> None:
-    """Raises GiveUp when a handler's value has no encoding."""
+    """Raises GiveUp when a handler's value has no encoding at all; what a journal keeps is `encode`'s business."""
     try:
-        _ENCODER.encode(value)
+        msgspec.msgpack.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise GiveUp(f"the handler's value cannot be encoded: {error}") from error
 

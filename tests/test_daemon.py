@@ -256,23 +256,39 @@ def test_a_budget_is_changed_while_a_run_waits_or_goes_on(daemon: DaemonProcess,
     go = tmp_path / "go"
     with daemon.client() as client:
         first = client.post(runs, json={"plan": waiting(go, 0, 1), "settings": {"budget_usd": 1}}).headers["location"]
-        queued = client.post(runs, json={"plan": waiting(go, 0)}).headers["location"]
+        queued = client.post(runs, json={"plan": {"plan": {"budget_usd": 7}, **waiting(go, 0)}}).headers["location"]
         next(one for one in events(client, f"{first}/events") if one[0] == "started")
+        assert client.get(queued).json()["budget"] == {"usd": 7.0, "tokens": None}
         assert client.get(first).json()["budget"] == {"usd": 1.0, "tokens": None}
         assert client.put(f"{first}/budget", json={"budget_usd": 3}).json() == {"usd": 3.0, "tokens": None}
         assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
-        assert client.put(f"{queued}/budget", json={"budget_tokens": 5000}).json() == {"usd": None, "tokens": 5000}
+        assert client.put(f"{queued}/budget", json={"budget_tokens": 5000}).json() == {"usd": 7.0, "tokens": 5000}
         for wrong in ({"budget_usd": 0}, {"budget_tokens": 1.5}, {"usd": 1}):
             assert client.put(f"{first}/budget", json=wrong).json()["code"] == "bad-input"
     daemon.kill()
     daemon.start()
     with daemon.client() as client:
         assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
-        assert client.get(queued).json()["budget"] == {"usd": None, "tokens": 5000}
+        assert client.get(queued).json()["budget"] == {"usd": 7.0, "tokens": 5000}
         go.touch()
         assert ended(client, first)["state"] == ended(client, queued)["state"] == "done"
         assert client.get(first).json()["budget"] == {"usd": 3.0, "tokens": None}
         assert client.put(f"{first}/budget", json={"budget_usd": 9}).json()["code"] == "wrong-state"
+
+        never = tmp_path / "never"
+        third = client.post(
+            runs, json={"plan": {"task": [*waiting(never, 0)["task"], {**rewriting(1)["task"][0], "after": ["w0"]}]}}
+        ).headers["location"]
+        next(one for one in events(client, f"{third}/events") if one[0] == "started")
+        client.post(f"{third}/cancel", json={"task": "w0"})
+        assert ended(client, third)["state"] == "failed"
+        never.touch()
+        assert client.post(f"{third}/retry").status_code == 200
+        answer = client.put(f"{third}/budget", json={"budget_usd": 4})  # while its records are read again
+        assert answer.json() == {"usd": 4.0, "tokens": None} or answer.json()["code"] == "wrong-state"
+        assert ended(client, third)["ok"]
+        if answer.status_code == 200:
+            assert client.get(third).json()["budget"] == {"usd": 4.0, "tokens": None}
 
 
 def test_disjoint_runs_go_together_and_others_wait_with_a_reason(

@@ -271,14 +271,15 @@ async def test_the_journal_is_replayed_to_the_same_states(
 
 
 async def test_a_value_that_cannot_be_kept_fails_its_task_only() -> None:
-    """A handler's value that has no encoding is that task's failure, in words, and is not tried again."""
+    """A handler's value that has no encoding is that task's failure, in words, and is not tried again; keys may be numbers."""
 
     async def handler(brief: Any, workspace: Any) -> object:
-        return object()
+        return {1: "one"} if brief.task.id == "numbers" else object()
 
     async with Runtime([Specialist("a", handler)]) as rt:
-        report = await rt.run(Plan([Task("t", "a")]))
+        report = await rt.run(Plan([Task("t", "a"), Task("numbers", "a")]))
     assert report.tasks["t"].attempts == 1
+    assert report.tasks["numbers"].result == {1: "one"}
     assert "cannot be encoded" in (report.tasks["t"].error or "")
 
 

@@ -142,10 +142,9 @@ class Run(RuleBasedStateMachine):
         """Ctrl-C once."""
         self._post(DrainRequested())
 
-    @precondition(lambda self: self.model.draining)
     @rule()
     def go_on(self) -> None:
-        """The same process after a drain or a pause."""
+        """The same process after a drain or a pause, or with another budget in the middle."""
         self._post(Resumed(crashed=False))
 
     def _ended(self) -> bool:

@@ -230,7 +230,8 @@ class DrainRequested(Event, tag="drain-requested"):
 
 
 class Resumed(Event, tag="resumed"):
-    """Another process goes on with the run, or a drained one starts again. What ran is counted as an attempt and tried again.
+    """Another process goes on with the run, a drained one starts again, or one that goes on is given another budget. What ran in a
+    process that `crashed` is counted as an attempt and tried again.
     `outside`: the process may have been ended by somebody, so no task is given up for it. The run's budgets where it was given others
     (None: it keeps what it has), and `tasks` that were, as they are now: all of it holds from here on, for later resumes too."""
 

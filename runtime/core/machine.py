@@ -670,7 +670,7 @@ class Machine:
         self.draining = self.dispatch.halted = True
 
     def _on_resumed(self, event: Resumed) -> None:
-        """A new process, or the same after a drain. After a crash no instance is left: all start anew."""
+        """A new process, or the same after a drain or with another budget. After a crash no instance is left: all start anew."""
         self.draining = self.dispatch.halted = False
         self.closed = self.paused = ""
         self.opened = self.opened.within(event.budget_usd, event.budget_tokens)

@@ -35,6 +35,8 @@ class Live:
     opened: trio.Event = attrs.field(factory=trio.Event)  # `runtime` is there, or it is over
     over: trio.Event = attrs.field(factory=trio.Event)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    noting: trio.Lock = attrs.field(factory=trio.Lock)  # around what is written of its submission
+    noted: bool = False  # how it ended is written
 
     @property
     def machine(self) -> Machine | None:

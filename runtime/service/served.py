@@ -56,6 +56,7 @@ from ..submission import (
     decode_submission,
     encode,
     fingerprint,
+    foreseen,
     key_name,
 )
 from ..telemetry import Traced, untraced
@@ -329,10 +330,15 @@ class Served:
                 except JourneymanError as error:
                     await self._note_end(writer, run, submission, Came("failed", str(error)))
                     continue
-                if started and submission.mode == "run":
+                if started and (submission.mode == "run" or await trio.to_thread.run_sync(self._has_open, run)):
                     submission.mode = "resume"
                 self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
                 await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
+
+    def _has_open(self, run: str) -> bool:
+        """Whether tasks of a run have not ended: a retry that a crash broke off goes on as a resume."""
+        records = past_runs.load(self.repository, run).machine.records
+        return any(record.state not in FINAL for record in records.values())
 
     def _left_open(self) -> dict[str, Submission]:
         if not self.path.exists():
@@ -379,10 +385,12 @@ class Served:
                     came = came._replace(state=await self._cancelled(live, writer))
                 if came.state == "interrupted" and live.wish == "pause":
                     came = came._replace(state="paused")
-                if came.state in OPEN:
-                    await self._note_open(writer, live, came.state)
-                else:
-                    await self._note_end(writer, live.run, live.submission, came)
+                async with live.noting:
+                    live.noted = True
+                    if came.state in OPEN:
+                        await self._note_open(writer, live, came.state)
+                    else:
+                        await self._note_end(writer, live.run, live.submission, came)
         except JourneymanError as failure:  # the journal cannot be written: it stays as it is, to be taken up later
             came = Came("interrupted", _words(failure))
         finally:
@@ -574,12 +582,13 @@ class Served:
             if live is None or live.wish or (live.machine is not None and live.runtime and not live.runtime.goes_on):
                 state = "ending" if live is not None else (await self.entry(run)).state
                 raise Problem("wrong-state", f"run {run} is {state}; what is paused takes a budget when it is resumed")
-            submission = live.submission
-            settings = submission.settings.within(budget_usd=budget_usd, budget_tokens=budget_tokens)
-            async with self.writing() as writer:
-                kept = encode(msgspec.structs.replace(submission, settings=settings))
-                await trio.to_thread.run_sync(writer.remember, {QUEUED + run: kept})
-            submission.settings = settings
+            settings = live.submission.settings.within(budget_usd=budget_usd, budget_tokens=budget_tokens)
+            async with self.writing() as writer, live.noting:
+                if live.noted:
+                    raise Problem("wrong-state", f"run {run} has ended meanwhile")
+                kept = msgspec.structs.replace(live.submission, settings=settings)
+                await trio.to_thread.run_sync(writer.remember, {QUEUED + run: encode(kept)})
+                live.submission.settings = settings
             if live.turn.is_set():  # perhaps meanwhile, and with the budget from before
                 await live.begun()
                 if live.runtime is not None and live.runtime.goes_on:
@@ -694,9 +703,8 @@ class Served:
                 machine, report = past.machine, past.report()
             whose = live.submission
             state, waits = self._state(live), self.queue.waits(run)
-            return Status(
-                run, state, live.title, whose.at, whose.client, report, machine, waits, settings=whose.settings
-            )
+            settings = whose.settings if machine is not None else foreseen(whose)
+            return Status(run, state, live.title, whose.at, whose.client, report, machine, waits, settings=settings)
         entry = await self.entry(run)
         return await trio.to_thread.run_sync(self._past_status, entry)
 

@@ -33,12 +33,13 @@ _MOST_KEPT: Final = 16
 class Encoded:
     """Notices as the bytes of a stream; the last batches are kept, because whoever watches the same run asks for the same ones."""
 
-    # {(repository, run, first sequence number, last): ...}
-    _kept: dict[tuple[str, str, int, int], bytes] = attrs.field(factory=dict)
+    # {(repository, run, first sequence number, its time, the last one, its time): ...}
+    _kept: dict[tuple[str, str, int, float, int, float], bytes] = attrs.field(factory=dict)
 
     def of(self, repository: str, run: str, batch: Sequence[Notice]) -> bytes:
         """The bytes."""
-        key = (repository, run, batch[0].seq, batch[-1].seq)
+        first, last = batch[0], batch[-1]
+        key = (repository, run, first.seq, first.at_s, last.seq, last.at_s)
         kept = self._kept.get(key)
         if kept is None:
             kept = self._kept[key] = _encoded(batch)

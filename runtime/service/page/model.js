@@ -58,8 +58,9 @@ export class Model {
   on_backoff(data) { this.set(data.task, "backoff", data.error); }
   on_settled(data) { this.end(data.task, data.state === "done" ? "done" : "lost"); this.set(data.task, data.state, data.error || ""); }
   on_instance_died(data) { for (const [task, span] of this.open) if (span.instance === data.instance) this.end(task, "lost"); }
-  on_resumed() {
+  on_resumed(data) {
     this.over = "";
+    if (data.crashed === false) return;  // what goes on goes on; left out when it is true
     for (const task of [...this.open.keys()]) { this.end(task, "lost"); this.set(task, "ready"); }
   }
   on_checked(data) { this.checks = data.results || []; }
