@@ -9,5 +9,5 @@ together      one reading for all who ask at once             metrics       Prom
 client        the other side, for the command line            daemon        the process: start, signals, the end
 later         what is loaded when it is first asked for       units         what systemd and launchd need
 answers       the shapes of all that, for OpenAPI
-memory        when garbage is looked for and given back
+memory        heaps, when garbage is looked for, what is given back
 """
