@@ -33,6 +33,7 @@ import trio
 
 from .errors import JournalDamaged, JournalFailed, JournalForeign, RepositoryRefused, RunHeld
 from .failpoints import hit
+from .processes import alive
 
 APPLICATION_ID: Final = 0x4A4D4E31  # "JMN1" in the file's header, so that `file` and we can tell what it is
 VERSION: Final = 1
@@ -48,6 +49,8 @@ _NO_DAMAGE: Final = {  # {SQLite's word: what to do about it}
     "NOMEM": "there is too little memory",
 }
 _NO_WRITING: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_FORKED_S: Final = 2.0  # the most that a child takes to begin
+_LOOK_S: Final = 0.02
 LINGER_S: Final = 0.01  # how long records may gather when nobody waits for them
 
 _SCHEMA: Final = """
@@ -113,9 +116,7 @@ class Lock:
             if error.errno not in _NO_WRITING:
                 raise
             raise RepositoryRefused(f"the journal cannot be written ({self.path}: {error.strerror})") from error
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._seize(fd):
             os.close(fd)
             pid, held = self.holder()
             what = f"run {held}" if held else "a run"
@@ -126,6 +127,21 @@ class Lock:
             ) from None
         self._fd = fd
         self.name(*([run] if run else []))
+
+    def _seize(self, fd: int) -> bool:
+        """Whether the lock is ours. A child that a killed holder had just forked has it until it runs its program: a moment that a
+        busy machine makes long, so one whose holder is dead is waited for."""
+        until = time.monotonic() + _FORKED_S
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = self.holder()[0]
+                if not pid or alive(pid) or time.monotonic() > until:
+                    return False
+                time.sleep(_LOOK_S)
+            else:
+                return True
 
     def name(self, *runs: str) -> None:
         """Write down which runs the holder is at."""

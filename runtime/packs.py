@@ -25,6 +25,7 @@ from typing import Final
 import attrs
 
 from . import failpoints
+from .processes import alive
 
 COMMIT: Final = 1  # git's numbers for kinds of objects
 TREE: Final = 2
@@ -105,7 +106,7 @@ class Packs:
         """Remove what a process that was killed while it wrote left half done."""
         for place in self.folder.glob(_UNFINISHED):
             pid = place.name.split("-")[1]
-            if not (pid.isdigit() and _alive(int(pid))):
+            if not (pid.isdigit() and alive(int(pid))):
                 place.unlink(missing_ok=True)
 
     def kept(self) -> dict[str, list[Path]]:
@@ -209,19 +210,6 @@ class Packs:
             os.link(self._keep[1], place)
         except OSError:
             _write(place, [self._words])
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    # Where there is no /proc, one that is dead and was not waited for counts as alive
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return True
 
 
 def flush_folder(folder: Path) -> None:

@@ -52,8 +52,12 @@ def _pointer_of(record: Path) -> Path | None:
 
 
 def _is_whole(record: Path) -> bool:
-    """Whether git's record of a worktree was written to its end."""
-    return all((record / name).is_file() and (record / name).stat().st_size for name in ("HEAD", "commondir", "gitdir"))
+    """Whether git's record of a worktree was written to its end: `git worktree add` writes a commit of zeros first, of which
+    `git fsck` complains."""
+    written = all(
+        (record / name).is_file() and (record / name).stat().st_size for name in ("HEAD", "commondir", "gitdir")
+    )
+    return written and bool((record / "HEAD").read_bytes().strip(b"0\n"))
 
 
 @attrs.define

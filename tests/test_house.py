@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LAYERS = (
-    ("core", "errors", "failpoints"),
+    ("core", "errors", "failpoints", "processes"),
     ("packs", "pictures"),
     (
         "record_codec",

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,31 @@ def test_a_lock_whose_holder_is_gone_is_free_whatever_it_says(tmp_path: Path) ->
     lock.acquire()
     assert lock.holder()[0] == os.getpid()
     lock.release()
+
+
+def test_a_lock_that_a_dead_holders_child_has_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    """Whoever is killed while it starts a program leaves a child that has all its files until it runs that: a resume right after the kill
+    waits for it, and is not told that the dead process holds the journal."""
+    holder = (
+        "import os, sys, time\nfrom pathlib import Path\nfrom runtime.journal import Lock\n"
+        "Lock(Path(sys.argv[1])).acquire('r1')\n"
+        "if os.fork() == 0:\n    sys.stdin.read()\n    os._exit(0)\n"
+        "os.write(1, b'held')\nos._exit(0)\n"
+    )
+    place = tmp_path / "j.lock"
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.read(4) == b"held"
+        process.wait(30)
+        lock = Lock(place)
+        assert lock.held()
+        taken = threading.Thread(target=lock.acquire)
+        taken.start()
+        process.stdin.close()
+        taken.join(30)
+        assert lock.holder()[0] == os.getpid()
+        lock.release()

@@ -20,7 +20,7 @@ from runtime import Plan, Rewrite, Task
 from runtime.blocking import Runtime
 from runtime.errors import RepositoryRefused
 from runtime.git import Repository
-from runtime.worktrees import Pool
+from runtime.worktrees import Pool, let_go
 from specialists import BUILTIN, Ways
 
 NAMES = (
@@ -189,3 +189,22 @@ def test_a_full_disk_is_refused_before_anything_starts(
     with Runtime(BUILTIN, repo=repo.path, ways=Ways()) as runtime:
         in_memory = Task("t", "service", writes=("a.py",), rewrite=Rewrite("print($A)", "log($A)", "python"))
         assert runtime.run(Plan([in_memory])).ok
+
+
+async def test_a_worktree_that_git_had_only_begun_is_taken_away(repo: Repo) -> None:
+    """`git worktree add` writes a commit of zeros before the real one: what a kill between the two leaves is gone when the journal's next
+    holder has tidied up, and `git fsck` has nothing to say; one that is whole stays."""
+    commit = repo.commit({"a": "1\n"})
+    pool = Pool(Repository.open(repo.path))
+    async with pool.lease(commit):
+        pass
+    pool.close()
+    records = repo.path / ".git/worktrees"
+    (whole,) = records.iterdir()
+    half = pool.folder / f"{pool.folder.name}-2"
+    repo.git("worktree", "add", "--no-checkout", "--detach", "-f", str(half), commit)
+    (records / half.name / "HEAD").write_text("0" * 40 + "\n")
+    let_go(Repository.open(repo.path))
+    assert [*records.iterdir()] == [whole]
+    assert not half.exists()
+    assert "nothing" not in repo.git("fsck")
