@@ -136,6 +136,11 @@ class Past:
         return build(self.machine, line=ref, commit=self.repository.ref(ref), state=state)
 
 
+def has_open(repository: Repository, run: str) -> bool:
+    """Whether tasks of a run have not ended. Raises as `load`."""
+    return any(record.state not in FINAL for record in load(repository, run).machine.records.values())
+
+
 def _line(repository: Repository, opened: Opened) -> Line:
     if repository.ref(line_ref(opened.run)) is None:
         raise RepositoryRefused(f"the line of run {opened.run} is gone; it was collected")

@@ -132,16 +132,6 @@ class Submission(msgspec.Struct, omit_defaults=True):
     at: float = 0.0
 
 
-def foreseen(submission: Submission) -> Settings:
-    """The settings of one that has not begun, with its plan's budgets where it has none of its own."""
-    given, rules = submission.settings, submission.plan.get("plan", {})
-    return msgspec.structs.replace(
-        given,
-        budget_usd=rules.get("budget_usd") if given.budget_usd is None else given.budget_usd,
-        budget_tokens=rules.get("budget_tokens") if given.budget_tokens is None else given.budget_tokens,
-    )
-
-
 class Receipt(msgspec.Struct):
     """What an idempotency key was used for."""
 

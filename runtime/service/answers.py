@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from ..report import BoundBy, CheckResult, InstanceReport
+from .queue import Waits
 
 RunState = Literal[
     "queued", "running", "done", "partial", "paused", "interrupted", "failed", "cancelled", "collected"
@@ -117,14 +118,6 @@ class TaskRow(msgspec.Struct):
     commit: str | None
     error: str | None
     cost: Cost | msgspec.UnsetType = msgspec.UNSET
-
-
-class Waits(msgspec.Struct):
-    """Why a run has not started: the runs it waits for, a path of theirs that it wants, or a limit."""
-
-    runs: list[str]
-    path: str
-    reason: str
 
 
 class Budget(msgspec.Struct):

@@ -91,7 +91,7 @@ def run_document(status: Status, repository: str, rows: Rows | None = None) -> d
 
 def budget(status: Status) -> dict[str, Any]:
     """What the run may spend; None: no limit."""
-    plan = status.machine.opened.plan if status.machine is not None else {}
+    plan = status.machine.opened.plan if status.machine is not None else status.rules
     given = status.settings
     usd = plan.get("budget_usd") if given.budget_usd is None else given.budget_usd
     return {"usd": usd, "tokens": plan.get("budget_tokens") if given.budget_tokens is None else given.budget_tokens}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import attrs
@@ -80,3 +81,6 @@ class Status:
     culprit: str | None = None
     exit: int | None = None
     settings: Settings = attrs.field(factory=Settings)
+    rules: Mapping[str, Any] = attrs.field(
+        factory=dict
+    )  # its plan's, as a plan file has them, while there is no machine

@@ -95,14 +95,13 @@ class Edits(_Model):
     task: str = ""
 
 
-class Resuming(_Model):
-    budget_usd: float | None = None
-    budget_tokens: int | None = None
-
-
 class NewBudget(_Model):
     budget_usd: float | None = None
     budget_tokens: int | None = None
+
+
+class Resuming(NewBudget):
+    pass
 
 
 class Landing(_Model):

@@ -56,7 +56,6 @@ from ..submission import (
     decode_submission,
     encode,
     fingerprint,
-    foreseen,
     key_name,
 )
 from ..telemetry import Traced, untraced
@@ -330,15 +329,12 @@ class Served:
                 except JourneymanError as error:
                     await self._note_end(writer, run, submission, Came("failed", str(error)))
                     continue
-                if started and (submission.mode == "run" or await trio.to_thread.run_sync(self._has_open, run)):
+                has_open = partial(past_runs.has_open, self.repository, run)
+                broken_off = submission.mode == "retry" and await trio.to_thread.run_sync(has_open)
+                if broken_off or (started and submission.mode == "run"):
                     submission.mode = "resume"
                 self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
                 await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
-
-    def _has_open(self, run: str) -> bool:
-        """Whether tasks of a run have not ended: a retry that a crash broke off goes on as a resume."""
-        records = past_runs.load(self.repository, run).machine.records
-        return any(record.state not in FINAL for record in records.values())
 
     def _left_open(self) -> dict[str, Submission]:
         if not self.path.exists():
@@ -572,9 +568,9 @@ class Served:
         await live.over.wait()
         return (await self.entry(run)).state
 
-    async def set_budget(self, run: str, budget_usd: float | None = None, budget_tokens: int | None = None) -> Settings:
-        """Give a run that is queued or goes on another budget, US dollars and tokens; it is on the disk when this returns. The run's
-        settings then. Raises BadInput, Problem."""
+    async def set_budget(self, run: str, budget_usd: float | None = None, budget_tokens: int | None = None) -> None:
+        """Give a run that is queued or goes on another budget, US dollars and tokens; it is on the disk when this returns. Raises
+        BadInput, Problem."""
         async with self._intake:
             live = self.live.get(run)
             if live is not None and live.turn.is_set():
@@ -593,7 +589,6 @@ class Served:
                 await live.begun()
                 if live.runtime is not None and live.runtime.goes_on:
                     await live.runtime.set_budget(budget_usd, budget_tokens)
-        return settings
 
     async def land(
         self, run: str, message: str = "", keep_commits: bool = False, split_by: str = ""
@@ -703,8 +698,18 @@ class Served:
                 machine, report = past.machine, past.report()
             whose = live.submission
             state, waits = self._state(live), self.queue.waits(run)
-            settings = whose.settings if machine is not None else foreseen(whose)
-            return Status(run, state, live.title, whose.at, whose.client, report, machine, waits, settings=settings)
+            return Status(
+                run,
+                state,
+                live.title,
+                whose.at,
+                whose.client,
+                report,
+                machine,
+                waits,
+                settings=whose.settings,
+                rules=whose.plan.get("plan", {}),
+            )
         entry = await self.entry(run)
         return await trio.to_thread.run_sync(self._past_status, entry)
 
