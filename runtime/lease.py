@@ -66,6 +66,7 @@ class Lease:
         self._seen: dict[bytes, Stat | None] = {}  # {path: what it looked like}; None = read it to know
         self._kept: frozenset[bytes] = frozenset()  # ignored files that setup or .worktreeinclude put there
         self._modules: set[bytes] = set()  # those of `_seen` that are submodules
+        self._owed: list[bytes] = []  # tracked files that `reset` took away and `move` writes: often at another commit
         self._index: Stat = (0, 0, 0, 0)  # what the index looked like when we last wrote it
         self._last_walk: _Walked | None = None  # after the attempt's end: nobody has written since
         self._task = ""
@@ -194,6 +195,7 @@ class Lease:
         self._restore_pointer()
         self._tree = self._repository.tree_of(commit)
         files = self._repository.files(self._tree)
+        self._owed = []
         self._seen = {path_bytes(path): None for path in files}
         self._modules = {path_bytes(path) for path, entry in files.items() if entry[0] == MODE_SUBMODULE}
         self._remove_strangers()  # first: git would go by a `.gitattributes` that is not of this commit
@@ -215,33 +217,37 @@ class Lease:
 
     def _at_commit(self, commit: str) -> None:
         """Note the commit that files and index are at now."""
-        fresh = self._admin / "HEAD.new"  # whole or not at all: `git fsck` looks at it too
-        fresh.unlink(missing_ok=True)
-        fresh.write_text(f"{commit}\n")
-        hit("worktree.head.before")
-        fresh.replace(self._admin / "HEAD")
-        hit("worktree.head.after")
+        head = self._admin / "HEAD"
+        said = f"{commit}\n".encode()
+        if not head.is_file() or head.is_symlink() or head.read_bytes() != said:
+            fresh = self._admin / "HEAD.new"  # whole or not at all: `git fsck` looks at it too
+            fresh.unlink(missing_ok=True)
+            fresh.write_bytes(said)
+            hit("worktree.head.before")
+            fresh.replace(head)
+            hit("worktree.head.after")
         self.base = commit
         self._index = _stat(os.lstat(self._admin / "index"))
 
     def move(self, commit: str) -> None:
-        """Bring a clean worktree from its commit to another: only what differs is touched."""
+        """Bring a worktree that was reset from its commit to another: only what differs is touched, and what `reset` took away."""
         tree = self._repository.tree_of(commit)
         changes = self._repository.differences(self._tree, tree)
         if any(change.path.rpartition("/")[2] == ".gitattributes" for change in changes):
             (self._admin / "index").unlink(missing_ok=True)  # files that did not change are written in another way too
             self.populate(commit)
             return
-        if changes:
-            self._check_out(commit, tree, changes)
+        self._check_out(commit, tree, changes)
+        touched: dict[bytes, Stat | None] = dict.fromkeys(self._owed)
+        self._owed = []
         self._tree = tree
         self._at_commit(commit)
-        touched: dict[bytes, Stat | None] = {}
         for change in changes:
             name = path_bytes(change.path)
             self._modules.discard(name)
             if change.oid is None:
                 self._seen.pop(name, None)
+                touched.pop(name, None)
             else:
                 touched[name] = None
             if change.mode == MODE_SUBMODULE:
@@ -250,17 +256,20 @@ class Lease:
         self._record(touched)
 
     def _check_out(self, commit: str, tree: str, changes: Sequence[Change]) -> None:
-        """Files and index from one tree to another. `read-tree -m` opens every folder of both trees, which is most of its time (95 ms
-        for Django's 3,246); a few files are named instead (10 ms), where nothing goes away."""
-        names = [path_bytes(change.path) for change in changes]
+        """Files and index from one tree to another, and the files that are owed. `read-tree -m` opens every folder of both trees, most
+        of its time (95 ms for Django's 3,246); a few files are named instead (10 ms), where nothing goes away."""
         plain = all(
-            change.oid is not None and change.mode != MODE_SUBMODULE and name not in self._modules
-            for name, change in zip(names, changes, strict=True)
+            change.oid is not None and change.mode != MODE_SUBMODULE and path_bytes(change.path) not in self._modules
+            for change in changes
         )
-        if plain and len(names) <= _FEW:
+        names = {*self._owed, *(path_bytes(change.path) for change in changes)}
+        if changes and plain and len(names) <= _FEW:
             words = ("checkout", "-q", commit, "--pathspec-from-file=-", "--pathspec-file-nul")
             self._git(*words, stdin=b"\0".join(names) + b"\0", more={"GIT_LITERAL_PATHSPECS": "1"})
-        else:
+            return
+        if self._owed:
+            self._git("checkout-index", "-q", "-f", "-u", "-z", "--stdin", stdin=b"\0".join(self._owed) + b"\0")
+        if changes:
             self._git("read-tree", "-m", "-u", self._tree, tree)
 
     def _restore_pointer(self) -> None:
@@ -351,6 +360,8 @@ class Lease:
         said = self._git("check-attr", "-z", "--stdin", *_ATTRIBUTES, stdin=b"\0".join(names) + b"\0").split(b"\0")
         told = {said[at] for at in range(0, len(said) - 2, 3) if said[at + 2] not in (b"unspecified", b"unset")}
         found = [name for name in names if name in told]
+        if not found:
+            return {}
         plain = [name for name in found if b"\n" not in name]
         asked = [("--", b"./" + name) for name in found if b"\n" in name]
         stored: dict[bytes, str] = {}
@@ -388,7 +399,8 @@ class Lease:
         return {name[2:] for name in said.split(b"\0") if name}
 
     def reset(self) -> None:
-        """Undo what an attempt did: give tracked files their bytes back, remove what it left."""
+        """Undo what an attempt did: remove what it left. Tracked files that it changed are taken away; `move` writes them, as the next
+        attempt mostly wants them as this one made them, and to write them twice is to run git twice."""
         self._tidy_admin()
         self._restore_pointer()
         if self._last_walk is not None:
@@ -415,10 +427,10 @@ class Lease:
                 modules.append(name)
         if modules or self._index != _stat(os.lstat(self._admin / "index")):  # a command may have used git
             self._git("read-tree", "--reset", "-u", self.base)
-        elif again:
-            self._git("checkout-index", "-q", "-f", "-u", "-z", "--stdin", stdin=b"\0".join(again) + b"\0")
+            self._record(dict.fromkeys([*again, *modules]))
+        else:
+            self._owed = again
         self._at_commit(self.base)
-        self._record(dict.fromkeys([*again, *modules]))
         self._remove_empty(folders)
 
     def _remove_strangers(self) -> None:

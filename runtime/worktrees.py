@@ -147,7 +147,6 @@ class Pool:
         return True
 
     async def _give_back(self, lease: Lease) -> None:
-        lease.lend("", lambda path: True, None)
         try:
             await trio.to_thread.run_sync(lease.reset)
         except (GitFailed, OSError):
@@ -156,6 +155,7 @@ class Pool:
         finally:
             self._out -= 1
             self._news.unpark_all()
+        lease.lend("", lambda path: True, None)
         lease.hold(False)
         self._idle.append(lease)
 

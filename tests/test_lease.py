@@ -7,8 +7,10 @@ import random
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -127,6 +129,44 @@ async def test_a_lease_is_a_fresh_checkout(seed: int, repo: Repo, tmp_path: Path
             now, was = _disk(lease.folder), _disk(fresh)
             assert told <= {path for path in now.keys() | was.keys() if now.get(path) != was.get(path)}
             assert now.keys() ^ was.keys() <= told
+
+
+async def test_an_attempt_costs_two_git_programs_and_one_look_at_the_files(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that changes a file, which the next one gets as it was made: git says once how the file is stored and writes it once,
+    at the next lease; each folder of the worktree is listed once. At a commit without the change it has its old bytes again."""
+    commits = [repo.commit({"a": f"{number}\n", "d/x": "1\n"}) for number in range(4)]
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    told = tmp_path / "told"
+    (programs / "git").write_text(f'#!/bin/sh\necho "$*" >> {told}\nexec {shutil.which("git")} "$@"\n')
+    (programs / "git").chmod(0o755)
+    pool = Pool(Repository.open(repo.path))
+    async with pool.lease(commits[0]) as lease:
+        (lease.folder / "a").write_text("1\n")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    listed: list[str | int] = []
+    scandir = os.scandir
+
+    def counting(path: Any) -> Iterator[os.DirEntry[Any]]:
+        listed.append(path if isinstance(path, int) else os.path.basename(os.fsdecode(path).rstrip("/")))
+        return scandir(path)
+
+    async def attempt(at: str, text: str) -> tuple[int, int]:
+        told.write_text("")
+        listed.clear()
+        async with pool.lease(at) as lease:
+            (lease.folder / "a").write_text(text)
+            lease.last_changeset()
+        return len(told.read_text().splitlines()), listed.count("d")
+
+    monkeypatch.setattr(os, "scandir", counting)
+    assert await attempt(commits[1], "2\n") == (2, 1)
+    assert await attempt(commits[2], "3\n") == (2, 1)
+    assert await attempt(commits[2], "4\n") == (2, 1)
+    async with pool.lease(commits[2]) as lease:
+        assert (lease.folder / "a").read_text() == "2\n"
 
 
 async def test_a_short_attempt_is_waited_for(repo: Repo, patient_clock: MockClock) -> None:
