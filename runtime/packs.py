@@ -36,6 +36,7 @@ _NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 _LEVEL: Final = 1  # of compression: git packs again, better, when it collects
 _MAPPED: Final = 2**18  # bytes; a pack of this size and more
 _LARGEST: Final = 2**30  # bytes; an offset in the index has 31 bits
+_REMEMBERED: Final = 4096  # ids of objects on the disk, in each of two generations; some 100 bytes each
 _KEEP: Final = "journeyman "  # how the `.keep` files of ours begin; the run comes after it
 _UNFINISHED: Final = "journeyman-*.new"
 
@@ -56,8 +57,9 @@ class Packs:
     run: str = ""
     written: int = 0  # packs, so far
     _new: dict[bytes, tuple[int, bytes]] = attrs.field(factory=dict)  # {raw id: (kind, bytes)}; not on the disk yet
-    # Raw ids of what is in packs that we keep: it need not be written again
+    # Raw ids of what came last into packs that we keep: it need not be written again. Of a long run not all: twice is no harm
     _there: set[bytes] = attrs.field(factory=set)
+    _there_before: set[bytes] = attrs.field(factory=set)
     _tiers: list[list[Path]] = attrs.field(factory=list)  # our packs without their suffix: [the smallest, ...]
     _keep: tuple[str, Path] | None = None  # (run, a `.keep` of it that is on the disk)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
@@ -65,7 +67,7 @@ class Packs:
     def write(self, kind: int, data: bytes) -> bytes:
         """Take in an object; returns its raw id. It is on the disk after the next `flush`."""
         oid = object_id(kind, data)
-        if oid not in self._there:
+        if oid not in self._there and oid not in self._there_before:
             self._new.setdefault(oid, (kind, data))
         return oid
 
@@ -82,6 +84,8 @@ class Packs:
                 return False
             for share in _shares(new):
                 self._note(0, self._install(share))
+            if len(self._there) + len(new) > _REMEMBERED:
+                self._there_before, self._there = self._there, set()
             self._there.update(new)
             for oid in new:
                 del self._new[oid]
@@ -101,6 +105,7 @@ class Packs:
                     failpoints.hit("pack.release.after")
             self._tiers.clear()
             self._there.clear()
+            self._there_before.clear()
 
     def clean(self) -> None:
         """Remove what a process that was killed while it wrote left half done."""
