@@ -341,6 +341,60 @@ def test_sigterm_drains_and_the_next_start_goes_on(daemon: DaemonProcess, repo: 
         assert first["tasks"]["t1"]["attempts"] == 1
 
 
+def test_a_repository_that_is_not_there_is_kept_in_mind(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A daemon that starts while a repository's disk is away says so and serves the others; registering another meanwhile does not
+    drop it; as soon as it is there again, what was open in it goes on by itself."""
+    repo.commit(FILES)
+    other = Repo(tmp_path / "other")
+    other.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        client.post(runs, json={"plan": waiting(go, 0)})
+        next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
+    daemon.kill()
+    away = repo.path.rename(tmp_path / "away")
+    daemon.start()
+    left_out = next(one for one in daemon.log if one["event"] == "repository left out")
+    assert left_out["path"] == str(repo.path)
+    assert left_out["list"] == str(daemon.state / "repositories.json")
+    daemon.register(other)
+    daemon.kill()
+    daemon.start()
+    with daemon.client() as client:
+        assert [one["path"] for one in client.get("/v1/repositories").json()] == [str(other.path)]
+        away.rename(repo.path)
+        daemon.until("repository found")
+        assert {one["path"] for one in client.get("/v1/repositories").json()} == {str(other.path), str(repo.path)}
+        go.touch()
+        assert ended(client, f"{runs}/r1")["state"] == "done"
+
+
+def test_a_repository_is_unregistered(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """Not while a run of it goes on; afterwards it is not served, by the next daemon neither. Registered again, it has its runs."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    at = runs.removesuffix("/runs")
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        client.post(runs, json={"plan": waiting(go, 0)})
+        refused = client.delete(at)
+        assert (refused.status_code, refused.json()["code"]) == (409, "wrong-state")
+        assert "r1" in refused.json()["detail"]
+        go.touch()
+        assert ended(client, f"{runs}/r1")["state"] == "done"
+        told = client.delete(at)
+        assert (told.status_code, told.json()["path"]) == (200, str(repo.path))
+        assert client.delete(at).json()["code"] == "no-such-repository"
+        assert client.post(runs, json={"plan": rewriting(1)}).json()["code"] == "no-such-repository"
+    assert daemon.stop() == 0
+    daemon.start()
+    with daemon.client() as client:
+        assert client.get("/v1/repositories").json() == []
+        assert daemon.register(repo) == runs
+        assert [one["run"] for one in client.get(runs).json()] == ["r1"]
+
+
 def _both_ways(name: str, numbers: range) -> dict[str, Any]:
     """A plan of rewrites in memory and programs in worktrees, some after others."""
     tasks: list[dict[str, Any]] = []

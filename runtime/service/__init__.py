@@ -4,7 +4,7 @@ places        where its socket, token and lists are           queue, gate   whic
 problems      errors as HTTP tells them                       served, host  one repository's runs; all of them
 guard, links  who may ask at all                              live          what is known of a run that waits or goes on
 routes        REST; `stream` its events, `openapi` describes  listening     sockets, slow clients; `plain` the short way
-reading       what a submission says                          documents     what is answered, as JSON's values
+reading, kept what a submission says; what is kept of it      documents     what is answered, as JSON's values
 together      one reading for all who ask at once             metrics       Prometheus' text
 client        the other side, for the command line            daemon        the process: start, signals, the end
 later         what is loaded when it is first asked for       units         what systemd and launchd need

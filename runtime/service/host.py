@@ -5,11 +5,11 @@ Knows which repositories there are and remembers them from one start to the next
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from .problems import Problem
 from .served import Served
 
 _MOST_REPOSITORIES = 1000
+_AGAIN_S = 5.0  # how often repositories that were not there are looked for
 
 
 @attrs.define
@@ -61,11 +62,12 @@ class Host:
     recall: bool = True  # remember repositories, and take up what was open in them
     traced: Traced = untraced
     served: dict[str, Served] = attrs.field(factory=dict)  # {repository id: served}
+    absent: list[str] = attrs.field(factory=list)  # paths of registered repositories that could not be opened
     draining: bool = False
     _register: trio.Lock = attrs.field(factory=trio.Lock)
 
     @classmethod
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def open(
         cls,
         places: Places,
@@ -88,7 +90,9 @@ class Host:
                 try:
                     await host.register(path, remember=False)
                 except JourneymanError as error:
-                    log("repository left out", path=path, error=str(error))
+                    host.absent.append(path)
+                    log("repository left out", path=path, error=str(error), list=str(places.repositories))
+            nursery.start_soon(host._look_for_absent)
             yield host
             nursery.cancel_scope.cancel()
 
@@ -107,15 +111,38 @@ class Host:
             served.queue.most = served.queue.ahead = self.limits.runs
             served.draining = self.draining
             self.served[name] = served
+            self.absent = [one for one in self.absent if one != str(repository.work_tree)]
             if self.recall:
                 if remember:
                     await trio.to_thread.run_sync(self._remember)
                 self.nursery.start_soon(served.recover)
+            else:
+                served.looked.set()
             return served
+
+    async def unregister(self, name: str) -> Served:
+        """Serve a repository no more; its runs and its journal stay as they are. Raises Problem when there is none, or a run of it is
+        queued or goes on."""
+        async with self._register:
+            served = self.find(name)
+            await served.leave()
+            del self.served[name]
+            if self.recall:
+                await trio.to_thread.run_sync(self._remember)
+            return served
+
+    async def _look_for_absent(self) -> None:
+        """A disk may come later than the daemon: what was open there is taken up then."""
+        while self.absent and not self.draining:
+            await trio.sleep(_AGAIN_S)
+            for path in list(self.absent):
+                with contextlib.suppress(JourneymanError):  # its words are in the log since the start
+                    await self.register(path, remember=False)
+                    self.log("repository found", path=path)
 
     def _remember(self) -> None:
         self.places.make()
-        paths = [str(one.repository.work_tree) for one in self.served.values()]
+        paths = [*(str(one.repository.work_tree) for one in self.served.values()), *self.absent]
         write(self.places.repositories, json.dumps({"repositories": paths}, indent=1))
 
     def find(self, name: str) -> Served:

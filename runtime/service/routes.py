@@ -222,7 +222,7 @@ class Api:
     # --- repositories ------------------------------------------------------------------------------------------
 
     async def repositories(self, request: Request) -> Any:
-        return [answers.RepositoryRow(**_repository(one)) for one in self.host.served.values()]
+        return [_row(one) for one in self.host.served.values()]
 
     async def register(self, request: Request) -> Any:
         if not request.scope["journeyman.socket"]:
@@ -230,11 +230,17 @@ class Api:
                 "socket-only", "repositories are registered over the Unix socket, or by `journeyman serve --repo`"
             )
         path = (await _body(request, NewRepository)).path
-        return answers.RepositoryRow(**_repository(await self.host.register(path)))
+        return _row(await self.host.register(path))
 
     async def repository(self, request: Request) -> Any:
         served = self._served(request)
-        return answers.RepositoryNow(**_repository(served), queue=[_place(served, run) for run in served.queue.order()])
+        row = msgspec.structs.asdict(_row(served))
+        return answers.RepositoryNow(**row, queue=[_place(served, run) for run in served.queue.order()])
+
+    async def unregister(self, request: Request) -> Any:
+        if not request.scope["journeyman.socket"]:
+            raise Problem("socket-only", "repositories are unregistered over the Unix socket")
+        return _row(await self.host.unregister(request.path_params["repository"]))
 
     def _served(self, request: Request) -> Served:
         return self.host.find(request.path_params["repository"])
@@ -449,13 +455,9 @@ def _place(served: Served, run: str) -> answers.QueueRow:
     )
 
 
-def _repository(served: Served) -> dict[str, Any]:
-    return {
-        "id": served.id,
-        "name": served.repository.work_tree.name,
-        "path": str(served.repository.work_tree),
-        "runs": len(served.live),
-    }
+def _row(served: Served) -> answers.RepositoryRow:
+    tree = served.repository.work_tree
+    return answers.RepositoryRow(served.id, tree.name, str(tree), len(served.live))
 
 
 class _Paths:
@@ -497,6 +499,9 @@ class _Resource:
                 raise Problem("bad-request", f"{scope['method']} has no body")
             if endpoint.body is None and method in ("POST", "PUT"):
                 await _no_body(request)
+            served = self.api.host.served.get(request.path_params.get("repository", ""))
+            if served is not None and not served.looked.is_set():
+                await served.looked.wait()
             if endpoint.waits or method != "GET":
                 told = await endpoint.handler(self.api, request)
             else:
@@ -617,6 +622,10 @@ ENDPOINTS: Final = (
         problems=("bad-input", "socket-only", "repository-refused", "too-many"),
     ),
     Endpoint("GET", _R, Api.repository, "A repository with its queue", gives=answers.RepositoryNow, problems=("no-such-repository",)),
+    Endpoint(
+        "DELETE", _R, Api.unregister, "Serve a repository no more (over the Unix socket only); its runs stay in its journal",
+        gives=answers.RepositoryRow, problems=("no-such-repository", "socket-only", "wrong-state"),
+    ),
     Endpoint(
         "GET", _R + "/runs", Api.runs, "The runs, oldest first", gives=list[answers.RunRow], query=("limit", "state"), waits=True,
         problems=("bad-input", "no-such-repository", "journal"),

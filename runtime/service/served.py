@@ -23,7 +23,6 @@ from specialists.claude import Claude
 from .. import refactor as refactors
 from .. import runs as past_runs
 from ..config import load_config
-from ..core.events import Submitted
 from ..core.record import DONE, FINAL
 from ..core.task import Plan
 from ..crew import specialists
@@ -39,7 +38,6 @@ from ..line import line_ref
 from ..outlook import outlook
 from ..planfile import dump
 from ..preparation import again
-from ..record_codec import decode
 from ..recovery import tidy
 from ..report import OPEN, RunReport
 from ..rewind import Rewound, checkpoint, redo, take_back, undo
@@ -63,6 +61,7 @@ from ..terminal import Place, configured, edited, user_config
 from . import memory
 from .documents import news_document
 from .gate import AttemptGate
+from .kept import left_open, recalled, recorded, submission_of
 from .live import Came, Live, Log, Status
 from .problems import Problem
 from .queue import Queue
@@ -88,6 +87,9 @@ class Served:
     queue: Queue = attrs.field(factory=Queue)
     live: dict[str, Live] = attrs.field(factory=dict)  # {run: live}, in the order of submission
     draining: bool = False
+    left: bool = False  # it is not served any more
+    # What was left open is taken up: until then, a run that is about to go on looks as if it had stopped
+    looked: trio.Event = attrs.field(factory=trio.Event)
     finished: int = 0  # runs that ended since the daemon started
     _kept: dict[str, tuple[Any, Status]] = attrs.field(factory=dict)  # {run: (version, status)} of some that have ended
     _writer: Writer | None = None
@@ -138,6 +140,7 @@ class Served:
         print_ = fingerprint(dumped, settings)
         submission = Submission(client, "run", dumped, settings, at=time.time())
         async with self._intake:
+            self._refuse_when_draining()
             known = await self._known(key, print_)
             if known:
                 return known, False
@@ -199,17 +202,13 @@ class Served:
         """The run that an idempotency key stands for already. Raises Problem when it was used for something else."""
         if not key or not self.path.exists():
             return ""
-        kept = await trio.to_thread.run_sync(self._recall, key_name(key))
+        kept = await trio.to_thread.run_sync(recalled, self.path, key_name(key))
         if kept is None:
             return ""
         receipt = msgspec.msgpack.decode(kept, type=Receipt)
         if receipt.fingerprint != print_:
             raise Problem("key-reused", f"this Idempotency-Key stands for run {receipt.run}, which is another plan")
         return receipt.run
-
-    def _recall(self, key: str) -> bytes | None:
-        with closing(Reader(self.path)) as reader:
-            return reader.recall(key)
 
     async def again(
         self,
@@ -220,8 +219,8 @@ class Served:
         **budgets: float | None,
     ) -> None:
         """Go on with a run that was paused or interrupted (`resume`), or try again what failed in one (`retry`), all or one task."""
-        self._refuse_when_draining()
         async with self._intake:
+            self._refuse_when_draining()
             entry = await self.entry(run)
             if run in self.live:
                 raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])} already")
@@ -229,8 +228,8 @@ class Served:
                 raise Problem("repository-held", f"run {run} is going on in another process")
             self._refuse_ended(entry, mode)
             async with self.writing() as writer:
-                before = await trio.to_thread.run_sync(self._submission, run)
-                started, claims = await trio.to_thread.run_sync(self._recorded, run)
+                before = await trio.to_thread.run_sync(submission_of, self.path, run)
+                started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
                 checked_edits: dict[str, dict[str, Any]] = {}
@@ -272,45 +271,25 @@ class Served:
             raise Problem("wrong-state", f"run {run}: every task is done, there is nothing to try again")
         return edited(self._place(), {name: record.task for name, record in records.items()}, edits)
 
-    def _submission(self, run: str) -> Submission:
-        """What is kept of a run's submission; one of our own making for a run that the command line started."""
-        with closing(Reader(self.path)) as reader:
-            kept = reader.recall(QUEUED + run)
-            ended = reader.recall(ENDED + run)
-        if kept is not None:
-            return decode_submission(kept)
-        return Submission(decode_ended(ended).client)
-
-    def _recorded(self, run: str) -> tuple[bool, Claims]:
-        """Whether a run's tasks are in its records, and what they claim."""
-        writes: dict[str, None] = {}
-        reads: dict[str, None] = {}
-        started = False
-        with closing(Reader(self.path)) as reader:
-            for _, event in map(decode, reader.records(run)):
-                if isinstance(event, Submitted):
-                    started = True
-                    for keys in event.keys:
-                        writes.update(dict.fromkeys(keys.writes))
-                        reads.update(dict.fromkeys(keys.reads))
-        return started, (tuple(writes), tuple(reads))
-
     async def recover(self) -> None:
         """Take up what was open when the last daemon ended, as soon as no other process holds the repository."""
-        while not self.draining:
-            try:
-                async with self._intake:
-                    await self._recover()
-                return
-            except RunHeld as error:
-                self.log("repository held", repository=self.id, pid=error.pid)
-                await trio.sleep(_AGAIN_S)
-            except JourneymanError as error:
-                self.log("repository cannot be taken up", repository=self.id, error=str(error))
-                return
+        try:
+            while not self.draining:
+                try:
+                    async with self._intake:
+                        await self._recover()
+                    return
+                except RunHeld as error:
+                    self.looked.set()
+                    self.log("repository held", repository=self.id, pid=error.pid)
+                    await trio.sleep(_AGAIN_S)
+        except JourneymanError as error:
+            self.log("repository cannot be taken up", repository=self.id, error=str(error))
+        finally:
+            self.looked.set()
 
     async def _recover(self) -> None:
-        open_ = await trio.to_thread.run_sync(self._left_open)
+        open_ = await trio.to_thread.run_sync(left_open, self.path)
         if not open_:
             return
         async with self.writing() as writer:
@@ -318,7 +297,7 @@ class Served:
                 if submission.held or run in self.live:
                     continue
                 try:
-                    started, claims = await trio.to_thread.run_sync(self._recorded, run)
+                    started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
                     if not started:
                         await trio.to_thread.run_sync(writer.begin_again, run)
                         claims = (
@@ -335,20 +314,6 @@ class Served:
                     submission.mode = "resume"
                 self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
                 await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
-
-    def _left_open(self) -> dict[str, Submission]:
-        if not self.path.exists():
-            return {}
-        with closing(Reader(self.path)) as reader:
-            kept = reader.recalled(QUEUED)
-            states = {row.name: row.state for row in reader.runs()}
-        # What has ended meanwhile ran without a daemon: `journeyman resume`.
-        found = {
-            run: decode_submission(raw)
-            for key, raw in kept.items()
-            if states.get(run := key.removeprefix(QUEUED)) in ("open", "interrupted")
-        }
-        return dict(sorted(found.items(), key=lambda item: int(item[0][1:])))
 
     # --- the life of a run -------------------------------------------------------------------------------------
 
@@ -466,7 +431,7 @@ class Served:
 
     async def _cancelled(self, live: Live, writer: Writer) -> str:
         """A run that was torn down because cancelling its tasks was not enough, or before it had begun."""
-        started, _ = await trio.to_thread.run_sync(self._recorded, live.run)
+        started, _ = await trio.to_thread.run_sync(recorded, self.path, live.run)
         if not started:
             return "cancelled"
         return await past_runs.cancel(self.repository, live.run, self._opener(writer))
@@ -546,11 +511,11 @@ class Served:
         if entry.state not in OPEN:
             return entry.state
         async with self._intake, self.writing() as writer:
-            started, _ = await trio.to_thread.run_sync(self._recorded, run)
+            started, _ = await trio.to_thread.run_sync(recorded, self.path, run)
             state = "cancelled"
             if started:
                 state = await past_runs.cancel(self.repository, run, self._opener(writer))
-            submission = await trio.to_thread.run_sync(self._submission, run)
+            submission = await trio.to_thread.run_sync(submission_of, self.path, run)
             await self._note_end(writer, run, submission, Came(state))
         return state
 
@@ -660,7 +625,19 @@ class Served:
         for live in list(self.live.values()):
             live.scope.cancel()
 
+    async def leave(self) -> None:
+        """Take nothing more in, for good. Raises Problem while a run is queued or goes on."""
+        async with self._intake:
+            if self.live:
+                runs = ", ".join(self.live)
+                raise Problem(
+                    "wrong-state", f"it has runs that are queued or go on: {runs}; cancel them, or wait for them"
+                )
+            self.left = self.draining = True
+
     def _refuse_when_draining(self) -> None:
+        if self.left:
+            raise Problem("no-such-repository", f"there is no repository {self.id!r} here")
         if self.draining:
             raise Problem("draining", "the daemon is about to stop; try again when it is back")
 
