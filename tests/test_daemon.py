@@ -218,6 +218,31 @@ def test_cancel_pause_resume_and_retry(daemon: DaemonProcess, repo: Repo, tmp_pa
         assert ended(client, address)["state"] == "done"
 
 
+def test_a_retry_that_a_crash_broke_off_goes_on(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """Killed while a task is tried again, the next daemon goes on with that try by itself, with its edits; what was done before it is
+    not done once more."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    failing = {"id": "f", "specialist": "service", "writes": ["src/m1.py"], "exec": ["false"], "attempts": 1}
+    with daemon.client() as client:
+        plan = {"task": [rewriting(0)["task"][0], failing]}
+        address = client.post(runs, json={"plan": plan}).headers["location"]
+        assert ended(client, address)["state"] == "partial"
+        seen = max(int(number) for _, _, number in events(client, f"{address}/events") if number)
+        edits = {"f": {"exec": ["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.02; done; echo y >> src/m1.py"]}}
+        assert client.post(f"{address}/retry", json={"edits": edits, "task": "f"}).status_code == 200
+        next(one for one in events(client, f"{address}/events?from={seen + 1}") if one[0] == "started")
+    daemon.kill()
+    daemon.start()
+    go.touch()
+    with daemon.client() as client:
+        told = ended(client, address)
+        assert told["state"] == "done"
+        assert told["tasks"]["t0"]["attempts"] == 1
+        assert repo.show("refs/journeyman/r1/line", "src/m1.py") == b"print(1)\ny\n"
+
+
 def test_what_a_queued_run_cannot_do_yet_is_said(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """One that waits has its tasks still to come: that is a wrong state, not a task that does not exist; one that has just begun
     can have a task cancelled at once. Nothing is tried again where all is done, and a setting nobody knows is refused."""
