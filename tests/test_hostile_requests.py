@@ -318,7 +318,18 @@ def test_plain_tls_clients_are_told_nothing(target: Target) -> None:
 
 
 def test_over_the_unix_socket_no_browser_and_no_other_host(target: Target) -> None:
-    """There too, an Origin, another Host, an upgrade or a whole address is refused."""
+    """There too, an Origin, another Host, an upgrade or a whole address is refused; also right after the same request without that was
+    answered, in one connection or another, and the next honest one is answered again."""
+    path = b"GET /v1/repositories HTTP/1.1\r\n"
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.settimeout(TIMEOUT_S)
+        peer.connect(str(target.daemon.socket))
+        for more, status in (
+            (b"", b"200"), (b"Origin: http://localhost\r\n", b"403"), (b"", b"200"), (b"Sec-Fetch-Site: cross-site\r\n", b"403"),
+            (b"", b"200"), (b"Host: localhost\r\n", b"400"),
+        ):  # fmt: skip
+            peer.sendall(path + b"Host: localhost\r\n" + more + b"\r\n")
+            assert peer.recv(65536).split(b" ")[1] == status, more
     for headers in (
         ["Host: evil.example"], ["Host: localhost", "Origin: http://localhost"], ["Host: localhost", "Sec-Fetch-Site: cross-site"],
         ["Host: localhost", "Upgrade: h2c"], ["Host: localhost", "Transfer-Encoding: chunked", "Content-Length: 2"],

@@ -30,6 +30,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_LIMIT_BYTES: Final = 8 * 1024 * 1024
 BODY_LIMIT_S: Final = 30.0
 _SAFE: Final = frozenset({"GET", "HEAD"})
+_MOST_PASSED: Final = 512
+_SHORT: Final = 1024  # bytes of a request's head; longer ones are judged each time
 _OPEN: Final = "/open/"  # the one-time link: its code is its own authentication
 _HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -58,6 +60,8 @@ class Guard:
     links: Links
     port: int | None = None
     body_limit_s: float = BODY_LIMIT_S
+    # Over the socket, what the head of a request says is all there is to judge: {(target, headers): the headers by name}
+    _passed: dict[tuple[bytes, tuple[tuple[bytes, bytes], ...]], dict[str, list[str]]] = attrs.field(factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with a problem, or pass the request on with its body read."""
@@ -77,8 +81,7 @@ class Guard:
             await send(message)
 
         try:
-            headers = _headers(scope)
-            self._check(scope, headers)
+            headers = self._judged(scope)
             scope["journeyman.socket"] = self.port is None
             scope["journeyman.port"] = self.port
             body = await self._body(scope, headers, receive)
@@ -87,6 +90,24 @@ class Guard:
             return
         scope["journeyman.empty"] = not body
         await self.app(scope, _replay(body, receive), sealed)
+
+    def _judged(self, scope: Scope) -> Mapping[str, list[str]]:
+        """The headers of a request that may be answered. Raises Problem. Who looks again says the same again: over the Unix socket it
+        is judged once, as neither time nor a token is part of that judgement."""
+        if self.port is not None or scope["method"] not in _SAFE or not isinstance(scope["headers"], tuple):
+            headers = _headers(scope)
+            self._check(scope, headers)
+            return headers
+        key = scope["raw_path"], scope["headers"]
+        known = self._passed.get(key)
+        if known is None:
+            known = _headers(scope)
+            self._check(scope, known)
+            if len(self._passed) >= _MOST_PASSED:
+                self._passed.pop(next(iter(self._passed)))
+            if sum(len(name) + len(value) for name, value in scope["headers"]) + len(scope["raw_path"]) <= _SHORT:
+                self._passed[key] = known
+        return known
 
     # --- the checks, in the order of what can be trusted least ---------------------------------------------------
 

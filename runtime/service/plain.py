@@ -24,6 +24,7 @@ _REQUEST: Final = re.compile(
     rb"(GET|HEAD) (/[!-~]*) HTTP/1\.1\r\n((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[ -~\t]*\r\n){1,50})\r\n"
 )
 _LONGEST: Final = 16 * 1024
+_SHORT: Final = 1024
 _WHOLE: Final = frozenset(
     {b"connection", b"content-length", b"expect", b"http2-settings", b"keep-alive", b"te", b"trailer"}
     | {b"transfer-encoding", b"upgrade"}
@@ -35,12 +36,17 @@ Write = Callable[[bytes], Awaitable[None]]
 
 def parse(data: bytes) -> Scope | None:
     """A request as ASGI has it, when these bytes are one plain request and nothing else; None: let the whole parser judge."""
+    scope = _parsed(data) if len(data) <= _SHORT else _parse(data)
+    return None if scope is None else {**scope, "state": {}, "extensions": {}}
+
+
+def _parse(data: bytes) -> Scope | None:
     found = _REQUEST.fullmatch(data) if len(data) <= _LONGEST else None
     if found is None:
         return None
     method, target, block = found.groups()
     parts = (line.partition(b":") for line in block.split(b"\r\n")[:-1])
-    headers = [(name.lower(), value.strip(b" \t")) for name, _, value in parts]
+    headers = tuple((name.lower(), value.strip(b" \t")) for name, _, value in parts)
     for name, value in headers:
         if name in _WHOLE and (name, value.lower()) != (b"connection", b"keep-alive"):
             return None
@@ -58,9 +64,12 @@ def parse(data: bytes) -> Scope | None:
         "headers": headers,
         "client": None,
         "server": None,
-        "state": {},
-        "extensions": {},
     }
+
+
+_parsed: Final = lru_cache(512)(
+    _parse
+)  # a client that looks again says the same again; what is kept is at most a megabyte or two
 
 
 @attrs.define(eq=False)

@@ -144,7 +144,7 @@ class Endpoint:
     gives: Any = None
     content: str = "application/json"
     problems: Sequence[str] = ()
-    waits: bool = False  # it may take long without doing anything
+    waits: bool = False  # it may take long without doing anything, takes next to no time, or waits for its turn itself
 
 
 @attrs.define
@@ -306,21 +306,25 @@ class Api:
     async def graph(self, request: Request) -> Any:
         return await self._same(request, "graph", lambda status, rows: graph_document(status.machine, rows))
 
-    async def _same(self, request: Request, what: str, make: Callable[[Status, Rows], dict[str, Any]]) -> Response:
+    async def _same(self, request: Request, what: str, make: Callable[[Status, Rows], dict[str, Any]]) -> bytes:
         """What is told of a run, made anew only when something has happened in it since."""
         served, run = self._served(request), self._run(request)
-        version = served.version(run)
         key = (served.id, run, what)
         kept = self._kept.get(key)
-        if kept is None or version is None or kept[0] != version:
-            rows = self._rows.setdefault((served.id, run), Rows())
-            kept = (version, msgspec.json.encode(make(await served.status(run), rows), enc_hook=str))
-            self._kept[key] = kept
-            while len(self._kept) > _MOST_KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            while len(self._rows) > _MOST_KEPT:
-                self._rows.pop(next(iter(self._rows)))
-        return Response(kept[1], media_type="application/json")
+        if kept is not None and kept[0] is not None and kept[0] == served.version(run):
+            return kept[1]
+        async with self.turns:
+            version = served.version(run)  # another may have made it while this one waited
+            kept = self._kept.get(key)
+            if kept is None or version is None or kept[0] != version:
+                rows = self._rows.setdefault((served.id, run), Rows())
+                kept = (version, msgspec.json.encode(make(await served.status(run), rows), enc_hook=str))
+                self._kept[key] = kept
+                while len(self._kept) > _MOST_KEPT:
+                    self._kept.pop(next(iter(self._kept)))
+                while len(self._rows) > _MOST_KEPT:
+                    self._rows.pop(next(iter(self._rows)))
+            return kept[1]
 
     async def task(self, request: Request) -> Any:
         run, task = self._run(request), request.path_params["task"]
@@ -510,8 +514,10 @@ class _Resource:
             if isinstance(told, Response | EventStream):
                 await told(scope, receive, send)
             else:
-                body = msgspec.json.encode(told, enc_hook=str)
-                await Response(body, endpoint.status, media_type="application/json")(scope, receive, send)
+                body = told if isinstance(told, bytes) else msgspec.json.encode(told, enc_hook=str)
+                headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+                await send({"type": "http.response.start", "status": endpoint.status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
         except Exception as error:
             problem = problem_of(error)
             if problem.code == "bug":
@@ -606,7 +612,7 @@ _GONE: Final = ("no-such-repository", "no-such-run")
 _REFUSES: Final = ("repository-held", "repository-refused", "wrong-state", "journal", "draining")
 
 ENDPOINTS: Final = (
-    Endpoint("GET", "/v1/health", Api.health, "Whether the daemon serves", gives=answers.Health),
+    Endpoint("GET", "/v1/health", Api.health, "Whether the daemon serves", gives=answers.Health, waits=True),
     Endpoint("GET", "/v1/openapi.json", Api.openapi, "This description", gives=dict[str, Any]),
     Endpoint("GET", "/v1/metrics", Api.measured, "Figures for Prometheus", content="text/plain"),
     Endpoint("GET", "/v1/limits", Api.limits, "What is allowed at once", gives=answers.LimitsNow),
@@ -615,7 +621,9 @@ ENDPOINTS: Final = (
         gives=answers.LimitsNow, body=NewLimits, problems=("bad-input",),
     ),
     Endpoint("POST", "/v1/links", Api.make_link, "A one-time link to the page", gives=answers.Link, problems=("bad-input",)),
-    Endpoint("GET", "/v1/repositories", Api.repositories, "The registered repositories", gives=list[answers.RepositoryRow]),
+    Endpoint(
+        "GET", "/v1/repositories", Api.repositories, "The registered repositories", gives=list[answers.RepositoryRow], waits=True,
+    ),
     Endpoint(
         "POST", "/v1/repositories", Api.register, "Register a repository (over the Unix socket only)",
         gives=answers.RepositoryRow, body=NewRepository,
@@ -650,8 +658,11 @@ ENDPOINTS: Final = (
         gives=answers.News, query=("from", "within_s"),
         problems=("bad-input", *_GONE, "journal"), waits=True,
     ),
-    Endpoint("GET", _RUN, Api.status, "A run as it stands", gives=answers.Run, problems=(*_GONE, "journal")),
-    Endpoint("GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", gives=answers.Graph, problems=(*_GONE, "journal")),
+    Endpoint("GET", _RUN, Api.status, "A run as it stands", gives=answers.Run, problems=(*_GONE, "journal"), waits=True),
+    Endpoint(
+        "GET", _RUN + "/graph", Api.graph, "Its tasks and what they wait for", gives=answers.Graph, waits=True,
+        problems=(*_GONE, "journal"),
+    ),
     Endpoint(
         "GET", _RUN + "/tasks/{task:path}", Api.task, "One task and everything that happened to it", gives=answers.TaskStory,
         problems=(*_GONE, "no-such-task", "wrong-state", "journal"),
