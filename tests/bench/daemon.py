@@ -1,8 +1,8 @@
 """The daemon under load: `python tests/bench/daemon.py` (about five minutes). Prints one line a figure, and JSON with `--json`.
 
 A 500-task run is done alone and under load in turns, six times each and every second turn the other way round, so that what changes on
-the machine meanwhile falls on both, after one that makes the worktrees. Load is 200 clients at once,
-50 requests each over the Unix socket, each client as fast as it is answered: health, the run, the list of runs, its graph, the
+the machine meanwhile falls on both, after one that makes the worktrees. Load is 200 clients at once, 50 requests
+each over the Unix socket, each client as fast as it is answered: health, the run, the list of runs, its graph, the
 repositories. `p99` is of all requests of all six; `slowed` compares the medians of the makespans. Then 100 clients watch a run: how long
 after the machine's own time an event is with each of them (of what happened while they watched).
 
