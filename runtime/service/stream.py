@@ -27,6 +27,7 @@ T = TypeVar("T")
 HEARTBEAT_S: Final = 15.0
 GATHER_S: Final = 0.02
 _MOST_KEPT: Final = 16
+_BEGINNING: Final = 2  # the sequence number with the plan's tasks
 
 
 @attrs.define
@@ -37,7 +38,12 @@ class Encoded:
     _kept: dict[tuple[str, str, int, float, int, float], bytes] = attrs.field(factory=dict)
 
     def of(self, repository: str, run: str, batch: Sequence[Notice]) -> bytes:
-        """The bytes."""
+        """The bytes. A run's beginning is apart: it has the whole plan, and each who comes while the run goes on has another end."""
+        cut = next((at for at, notice in enumerate(batch) if notice.seq > _BEGINNING), len(batch))
+        parts = (batch[:cut], batch[cut:])
+        return b"".join(self._of(repository, run, part) for part in parts if part)
+
+    def _of(self, repository: str, run: str, batch: Sequence[Notice]) -> bytes:
         first, last = batch[0], batch[-1]
         key = (repository, run, first.seq, first.at_s, last.seq, last.at_s)
         kept = self._kept.get(key)
