@@ -337,7 +337,8 @@ class Api:
 
     async def events(self, request: Request) -> Any:
         served, run = self._served(request), self._run(request)
-        await served.entry(run)
+        if run not in served.live:  # the journal need not be asked, in a thread, by each of a hundred who come at once
+            await served.entry(run)
         start = _number(request, "from", 1, 1, 2**53)
         last = request.headers.get("last-event-id", "")
         if last and "from" not in request.query_params:
