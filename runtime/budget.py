@@ -252,8 +252,8 @@ def _sum(one: Balance, other: Balance) -> Balance:
     return Balance(
         one.usd + other.usd,
         one.tokens + other.tokens,
-        one.reserved_usd + other.reserved_usd
-        or _ZERO,  # nothing reserved is one object, not one for each task that ever ran
+        # Nothing reserved is one object, not one for each task that ever ran
+        one.reserved_usd + other.reserved_usd or _ZERO,
         one.reserved_tokens + other.reserved_tokens,
     )
 

@@ -111,7 +111,7 @@ class Host:
             served.queue.most = served.queue.ahead = self.limits.runs
             served.draining = self.draining
             self.served[name] = served
-            self.absent = [one for one in self.absent if one != str(repository.work_tree)]
+            self._found(str(repository.work_tree))
             if self.recall:
                 if remember:
                     await trio.to_thread.run_sync(self._remember)
@@ -138,7 +138,11 @@ class Host:
             for path in list(self.absent):
                 with contextlib.suppress(JourneymanError):  # its words are in the log since the start
                     await self.register(path, remember=False)
+                    self._found(path)  # it may have come back as another name of one that is served
                     self.log("repository found", path=path)
+
+    def _found(self, path: str) -> None:
+        self.absent = [one for one in self.absent if one != path]
 
     def _remember(self) -> None:
         self.places.make()
