@@ -165,6 +165,11 @@ def test_a_whole_run_in_the_browser(served: DaemonProcess, repo: Repo, tmp_path:
     page.close()
 
 
+def waiting_plan(go: Path) -> dict[str, Any]:
+    """One task that waits for `go`."""
+    return {"task": [{"id": "w", "specialist": "test", "writes": ["src/m2.py"], "exec": waits_for(go)}]}
+
+
 def test_what_fails_is_cancelled_and_tried_again_from_the_page(
     served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any
 ) -> None:
@@ -199,17 +204,41 @@ def test_what_fails_is_cancelled_and_tried_again_from_the_page(
         tab.wait_for_selector("#state.is-done")
         assert tab.locator("#lanes .span[data-task=flaky]").count() == 2
         never = tmp_path / "never"
-        client.post(
-            runs,
-            json={
-                "plan": {"task": [{"id": "w", "specialist": "test", "writes": ["src/m2.py"], "exec": waits_for(never)}]}
-            },
-        )
+        client.post(runs, json={"plan": waiting_plan(never)})
         tab.wait_for_selector("#list li:has-text('r2')")
         tab.keyboard.press("k")
         tab.wait_for_selector("#lanes .span.running[data-task=w]")
         tab.keyboard.press("x")
         tab.click("#ask button[value=yes]")
+        tab.wait_for_selector("#state.is-cancelled")
+        never.touch()
+    page.close()
+
+
+def test_what_is_drawn_can_be_acted_on(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
+    """A run whose lanes are drawn can be cancelled, though the daemon has not yet answered what it is asked of it; a key that does
+    nothing says why."""
+    runs = served.register(repo)
+    never = tmp_path / "never"
+    page = Page(browser, link(served))
+    tab = page.tab
+    tab.keyboard.press("x")
+    tab.wait_for_selector("#toast:has-text('choose a run first')")
+    held: list[Any] = []
+    answering = False
+    tab.route("**/runs/r1", lambda route: route.continue_() if answering else held.append(route))
+    with served.client() as client:
+        client.post(runs, json={"plan": waiting_plan(never)})
+        tab.click("#list li:has-text('r1') button")
+        tab.wait_for_selector("#lanes .span.running[data-task=w]")
+        tab.keyboard.press("l")
+        tab.wait_for_selector("#toast:has-text('r1 is running: land is not possible now')")
+        tab.keyboard.press("x")
+        tab.click("#ask button[value=yes]")
+        assert held
+        answering = True
+        for one in held:
+            one.continue_()
         tab.wait_for_selector("#state.is-cancelled")
         never.touch()
     page.close()

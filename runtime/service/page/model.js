@@ -20,6 +20,7 @@ export class Model {
     this.landed = [];
     this.over = "";
     this.queued = null;
+    this.begun = false;
     this.last = 0;
   }
 
@@ -31,7 +32,7 @@ export class Model {
   }
 
   on_queued(data) { this.queued = data.waits; }
-  on_opened() { this.queued = null; this.over = ""; }
+  on_opened() { this.queued = null; this.begun = true; this.over = ""; }
   on_submitted(data) {
     for (const task of data.tasks) {
       this.tasks.set(task.id, {
@@ -69,6 +70,9 @@ export class Model {
   on_landed(data) { this.landed = data.commits || []; }
   on_closed(data) { this.over = data.state; for (const task of [...this.open.keys()]) this.end(task, "lost"); }
   on_end(data) { this.over = data.state; }
+
+  // What its events alone tell of the state of a run that has not ended: the daemon's own word for it comes a moment later.
+  get state() { return this.over ? "" : this.queued ? "queued" : this.begun ? "running" : ""; }
 
   spend(spent) {
     if (!spent) return;

@@ -180,8 +180,11 @@ function keepFocus(inside, redraw) {
   (again?.querySelector("button") ?? again)?.focus();
 }
 
+// What is drawn can be acted on: a run whose lanes are there can be cancelled before its document has come.
+const stateNow = () => status?.state ?? (model.state || "…");
+
 function drawHead(now) {
-  const state = status?.state ?? (model.queued ? "queued" : "…");
+  const state = stateNow();
   find("title").textContent = `${at.run} ${status?.title ?? ""}`;
   find("by").textContent = status ? `by ${status.client}, ${new Date(status.submitted_at * 1000).toLocaleString()}` : "";
   find("state").textContent = state;
@@ -303,8 +306,15 @@ function inWords(row) {
 
 // --- what can be done ----------------------------------------------------------------------------------------------
 
+// Whether a verb is possible now; a key that does nothing says why.
+function possible(verb) {
+  if (at.run && !find(verb).disabled) return true;
+  tell(at.run ? `${at.run} is ${stateNow()}: ${verb} is not possible now` : "choose a run first");
+  return false;
+}
+
 async function act(verb, question, body = {}) {
-  if (find(verb).disabled || (question && !(await sure(question)))) return;
+  if (!possible(verb) || (question && !(await sure(question)))) return;
   try {
     const told = await ask(runPath(verb), body);
     tell(verb === "land" ? `landed as ${told.commit.slice(0, 12)}` : `${at.run} is ${told.state}`);
@@ -317,7 +327,7 @@ const ACTIONS = {
   pause: () => act("pause"),
   resume: async () => {
     const budget = status?.budget ?? {};
-    if (find("resume").disabled) return;
+    if (!possible("resume")) return;
     if (!status?.paused || (!budget.usd && !budget.tokens)) { await act("resume"); return; }
     const dollars = Boolean(budget.usd);
     const more = await sure(`${at.run} is paused: ${status.paused}. Go on?`, dollars ? `New budget in USD (now ${budget.usd})` : `New budget in tokens (now ${budget.tokens})`);
