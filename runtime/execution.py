@@ -402,8 +402,7 @@ async def _follow(runtime: Runtime, take: Callable[[Notice], None]) -> None:
 
 
 def _write(file: TextIO, notice: Notice) -> None:
-    row = {"seq": notice.seq, "at_s": round(notice.at_s, 6), **msgspec.to_builtins(notice.event)}
-    file.write(msgspec.json.encode(row).decode() + "\n")
+    file.write(msgspec.json.encode(notice.row()).decode() + "\n")
     file.flush()
 
 

@@ -13,9 +13,10 @@ import msgspec
 import trio
 
 from .core import commands as cmd
-from .core.events import CancelRequested, Event
+from .core.events import CancelRequested, Event, Resumed, Retried, Submitted
 from .core.machine import Machine
 from .core.record import DONE
+from .core.task import said
 from .errors import TaskFailed
 
 
@@ -61,6 +62,17 @@ class Notice(msgspec.Struct, frozen=True):
     seq: int
     at_s: float
     event: Event | cmd.Command
+
+    def row(self) -> dict[str, Any]:
+        """As `--events` and the daemon's stream tell it, to be encoded as JSON. What is as if nothing had been said about it is left
+        out, of tasks too: a hundred who watch a run of 500 tasks are told of them all in the moment in which the first ones start."""
+        event = self.event
+        tasks = event.tasks if isinstance(event, Submitted | Retried | Resumed) else ()
+        short = msgspec.structs.replace(event, tasks=()) if tasks else event
+        found = {"seq": self.seq, "at_s": round(self.at_s, 6), **msgspec.to_builtins(short)}
+        if tasks:
+            found["tasks"] = [said(one) for one in tasks]
+        return found
 
 
 def notices(machine: Machine, start: int = 1) -> list[Notice]:

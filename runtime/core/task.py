@@ -95,6 +95,15 @@ class Task:
         return "exec" if self.exec is not None else ""
 
 
+_UNSAID: Final = {field.name: field.default for field in attrs.fields(Task)}
+
+
+def said(task: Task) -> dict[str, Any]:
+    """The fields of a task as a plan file has them: one that is as if nothing had been said about it, is left out."""
+    values = ((name, getattr(task, name), unsaid) for name, unsaid in _UNSAID.items())
+    return {name: value for name, value, unsaid in values if value is not unsaid and value != unsaid}
+
+
 def _tasks(value: Iterable[Task]) -> tuple[Task, ...]:
     return tuple(value)
 

@@ -154,7 +154,7 @@ def event_rows(batch: Sequence[Notice]) -> list[tuple[int, str, bytes]]:
     """(sequence number, type, JSON) of notices, as `--events` writes them."""
     found = []
     for notice in batch:
-        row = {"seq": notice.seq, "at_s": round(notice.at_s, 6), **msgspec.to_builtins(notice.event)}
+        row = notice.row()
         found.append((notice.seq, str(row["type"]), msgspec.json.encode(row)))
     return found
 
