@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import math
 import random
 import re
 import time
@@ -367,7 +368,7 @@ class _Lane:
                 self.buckets[resource] = Bucket(limit, BURST)
         self.readings: dict[Resource, Reading] = {}
         self.allowed = float(min(FIRST_CONCURRENCY, gate.limits.concurrency))
-        self.peak = 0  # the most calls under way since the whole number of `allowed` changed
+        self.full_s = -math.inf  # when as many calls as are allowed were last under way
         self.shrunk_s: float | None = None  # when a rate 429 last shrank the concurrency
         self.hold_until_s = 0.0
         self.waited_s: dict[str, float] = {}  # {what was waited for: seconds}
@@ -414,7 +415,11 @@ class _Lane:
             bucket.level += call.reserved[resource]
         call.sent_s = trio.current_time()
         self.in_flight.add(call)
-        self.peak = max(self.peak, len(self.in_flight))
+        self._note_full()
+
+    def _note_full(self) -> None:
+        if len(self.in_flight) >= int(self.allowed):
+            self.full_s = trio.current_time()
 
     def _obstacle(self, call: Call) -> tuple[str, float]:
         """What the call waits for longest, and for how many seconds at most from now."""
@@ -433,6 +438,7 @@ class _Lane:
         if call.ended:
             raise RuntimeError("this call was answered or refused before")
         call.ended = True
+        self._note_full()
         self.in_flight.discard(call)
         self.gate._tell()
 
@@ -450,7 +456,9 @@ class _Lane:
             if bucket.burst < BURST:
                 bucket.resize(bucket.limit_per_min, min(BURST, bucket.burst + GROW_BURST))
         self.gate._succeeded()
-        if self.peak >= int(self.allowed):  # as TCP does: not on the strength of calls that were never under way
+        # As TCP does: each answer to a call in whose time there was no room for another, since no more are ever tried otherwise. In
+        # whose time, and not at whose end: of ten that end together, the first has made room when the second is looked at.
+        if self.full_s >= call.sent_s:
             self._allow(self.allowed + (1.0 if self.shrunk_s is None else 1.0 / self.allowed))
 
     def refused(self, call: Call, verdict: Verdict, input_tokens: int | None, output_tokens: int) -> Verdict:
@@ -489,10 +497,7 @@ class _Lane:
                 bucket.resize(bucket.limit_per_min, max(LEAST_BURST, bucket.burst * SHRINK_BURST))
 
     def _allow(self, at_once: float) -> None:
-        before = int(self.allowed)
         self.allowed = max(1.0, min(float(self.gate.limits.concurrency), at_once))
-        if int(self.allowed) != before:
-            self.peak = len(self.in_flight)
 
     def _too_large(self, asked: Mapping[Resource, float]) -> str:
         """Why a prompt of this size may never pass, or nothing. Output is no reason: it is counted as it comes."""

@@ -190,6 +190,13 @@ async def test_concurrency_does_not_grow_unused(autojump_clock: trio.testing.Moc
     assert gate.statistics().concurrency == before
 
 
+async def test_concurrency_doubles_while_nothing_is_refused(autojump_clock: trio.testing.MockClock) -> None:
+    """Calls that begin and end together, as those of one fan-out do, make room for twice as many each time, up to what is allowed."""
+    gate = Gate(Limits(concurrency=50))
+    ends = sorted(await _calls(gate, 200, length_s=1.0))
+    assert [ends.count(second) for second in range(6)] == [10, 20, 40, 50, 50, 30]
+
+
 async def test_less_is_used_at_once_after_a_refusal(autojump_clock: trio.testing.MockClock) -> None:
     """A rate that the server holds over a shorter time than a minute is found: after a refusal calls come less in a burst, at the same rate."""
     gate, bursts = Gate(Limits(requests_per_min=100)), []
