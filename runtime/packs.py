@@ -36,7 +36,7 @@ _NAMES: Final = {COMMIT: b"commit", TREE: b"tree", BLOB: b"blob"}
 _LEVEL: Final = 1  # of compression: git packs again, better, when it collects
 _MAPPED: Final = 2**18  # bytes; a pack of this size and more
 _LARGEST: Final = 2**30  # bytes; an offset in the index has 31 bits
-_REMEMBERED: Final = 4096  # ids of objects on the disk, in each of two generations; some 100 bytes each
+_REMEMBERED: Final = 1024  # ids of objects on the disk, in each of two generations; some 100 bytes each
 _KEEP: Final = "journeyman "  # how the `.keep` files of ours begin; the run comes after it
 _UNFINISHED: Final = "journeyman-*.new"
 

@@ -1,52 +1,77 @@
-"""Turns of conversations as the history keeps them: a few dozen bytes each, not the ten objects that tell of an answer and its cost.
+"""What a history has most of, folded: a few hundred events together, as compressed bytes.
 
-Knows the two events that a conversation has the most of, and which of their fields the history needs; nothing of what they mean.
+A run of thousands of tasks keeps all that happened to them. One that talked to a model leaves ten turns, each of a dozen objects, and
+what its attempt changed is half a dozen more: as objects that was two thirds of what a task leaves behind. Knows how such events
+become bytes and are found again, not what they mean.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import zlib
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeGuard
 
 import msgspec
 
-from .events import Answered, Event, Spent, Told
+from .events import Answered, Event, Finished, Told
 
-KINDS: Final = frozenset({Answered, Told})
+AT_ONCE: Final = 256  # events; what came last is what watchers read, and is not folded yet
+_LEVEL: Final = 1  # of compression: they are much alike, and a higher level takes twice the time for a tenth less
 
+Kept = Answered | Told | Finished
+Row = tuple[int, Kept]
+"""(the entry's place in the history, event)"""
+
+KINDS: Final = frozenset({Answered, Told, Finished})
 _encode: Final = msgspec.msgpack.Encoder().encode
-_told: Final = msgspec.msgpack.Decoder(tuple[str, int, int]).decode
-_answered: Final = msgspec.msgpack.Decoder(
-    tuple[str, int, int, str, str, tuple[int, int, int, int, float, float]]
-).decode
+_decode: Final = msgspec.msgpack.Decoder(list[Row]).decode
 
 
-class Turns:
-    """One after the other in one piece of memory; each is found by the place that `add` gave it."""
+def is_folded(event: Event) -> TypeGuard[Kept]:
+    """Whether there are many of it and much in it. A result that is an event itself is nobody's, and could not be told from one."""
+    return type(event) in KINDS and (
+        not isinstance(event, Finished) or (event.changeset is not None and not isinstance(event.result, Event))
+    )
 
-    __slots__ = ("_bytes",)
+
+def bare(event: Kept) -> Kept:
+    """As it is folded: without what was said, which is in the journal alone, and without a result, which may be anything."""
+    if isinstance(event, Answered):
+        return Answered(event.task, event.attempt, event.turn, stop=event.stop, model=event.model, spent=event.spent)
+    if isinstance(event, Told):
+        return Told(event.task, event.attempt, event.turn)
+    return Finished(event.task, event.attempt, None, event.changeset)
+
+
+class Folded:
+    """One fold after the other: each has what was folded between its first entry and the next one's."""
+
+    __slots__ = ("firsts", "folds")
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        self.firsts: list[int] = []  # the place of each fold's first entry
+        self.folds: list[bytes] = []
 
-    def add(self, event: Event) -> int:
-        """Keep a turn; what was said and done in it is left out. Its place."""
-        place = len(self._bytes)
-        if isinstance(event, Answered):
-            spent = msgspec.structs.astuple(event.spent)
-            row = _encode((event.task, event.attempt, event.turn, event.stop, event.model, spent))
-        else:
-            assert isinstance(event, Told)
-            row = _encode((event.task, event.attempt, event.turn))
-        self._bytes += len(row).to_bytes(4, "big")
-        self._bytes.append(isinstance(event, Answered))
-        self._bytes += row
-        return place
+    def add(self, rows: Sequence[Row]) -> None:
+        """One more fold, of entries behind all that are there."""
+        self.firsts.append(rows[0][0])
+        self.folds.append(zlib.compress(_encode(rows), _LEVEL))
 
-    def at(self, place: int) -> Event:
-        """The turn that is kept there."""
-        begin = place + 5
-        row = self._bytes[begin : begin + int.from_bytes(self._bytes[place : place + 4], "big")]
-        if not self._bytes[place + 4]:
-            return Told(*_told(row))
-        task, attempt, turn, stop, model, spent = _answered(row)
-        return Answered(task, attempt, turn, stop=stop, model=model, spent=Spent(*spent))
+
+class Reader:
+    """Gives back events of entries that were folded; asked for them in their order, it opens each fold once."""
+
+    __slots__ = ("_at", "_folded", "_open")
+
+    def __init__(self, folded: Folded) -> None:
+        self._folded = folded
+        self._at = -1
+        self._open: Mapping[int, Kept] = {}
+
+    def __call__(self, place: int) -> Kept:
+        """The event of the entry at a place."""
+        at = bisect_right(self._folded.firsts, place) - 1
+        if at != self._at:
+            self._at, self._open = at, dict(_decode(zlib.decompress(self._folded.folds[at])))
+        return self._open[place]
