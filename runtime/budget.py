@@ -175,9 +175,17 @@ class Budget:
         self._tell()
 
     def allow(self, task: str, usd: Money | None, tokens: int | None) -> None:
-        """Give one task a part of its own."""
-        self._own[task] = Allowance(usd, tokens)
+        """Give one task a part of its own; with neither it has none."""
+        if usd is None and tokens is None:
+            self._own.pop(task, None)
+        else:
+            self._own[task] = Allowance(usd, tokens)
         self._tell()
+
+    def binds(self, task: str) -> bool:
+        """Whether there is any limit for a task's calls."""
+        allowances = (self.run, self._own.get(task, self._each))
+        return any(one.usd is not None or one.tokens is not None for one in allowances)
 
     @property
     def limited(self) -> bool:

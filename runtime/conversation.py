@@ -12,7 +12,7 @@ import attrs
 
 from .budget import Budget
 from .core.changes import Changeset
-from .core.events import Answered, Charged, Event, Spent, Told
+from .core.events import Answered, Charged, Event, Reserved, Spent, Told
 from .report import CheckResult
 from .workspace import Workspace
 
@@ -36,6 +36,7 @@ class Conversation:
     allowed_checks: tuple[str, ...] = ()
     contracts: str = ""
     budget: Budget = attrs.field(factory=Budget)
+    reserved: bool = False  # whether the call under way was told of beforehand
     _post: Callable[[Event], None] = attrs.field(default=lambda event: None, repr=False)
     _durable: Callable[[], Awaitable[None]] | None = attrs.field(default=None, repr=False)
     _claim: Callable[[str], Awaitable[None]] | None = attrs.field(default=None, repr=False)
@@ -58,11 +59,31 @@ class Conversation:
         state: State,
         opening: list[dict[str, Any]],
     ) -> None:
-        """Keep an answer; it is durable when this returns, so its tools may run."""
+        """Keep an answer; it is durable when this returns, so its tools may run. One that cannot be kept is counted all the same."""
         changeset, contents = state
-        self._post(Answered(self.task, self.attempt, turn, content, stop, model, spent, changeset, opening, contents))
+        try:
+            self._post(
+                Answered(self.task, self.attempt, turn, content, stop, model, spent, changeset, opening, contents)
+            )
+        except Exception as error:
+            self.charged(spent, f"the answer could not be kept: {error}")
+            raise
         if self._durable is not None:
             await self._durable()
+
+    async def reserve(self, most: Spent) -> None:
+        """Before a call that can cost `most` is sent: where there is a budget, keep that, durably, so that a call counts whose process
+        is killed."""
+        self.reserved = self.budget.binds(self.task)
+        if self.reserved:
+            self._post(Reserved(self.task, self.attempt, most))
+            if self._durable is not None:
+                await self._durable()
+
+    def refused(self) -> None:
+        """The call cost nothing."""
+        if self.reserved:
+            self._post(Reserved(self.task, self.attempt))
 
     def told(self, turn: int, content: list[dict[str, Any]], state: State) -> None:
         """Keep what the model is told next. Not waited for: were it lost, the tools would run again on the state before them."""

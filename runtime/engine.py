@@ -287,6 +287,8 @@ class Runtime:
                 raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
             again = preparation.again(self.machine.records, task)
             tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
+            for one in tasks:
+                self._budget.allow(one.id, one.budget_usd, one.budget_tokens)
             self._post(Resumed(True, False, self._budget_usd, self._budget_tokens))
             group = self._new_group()
             self._post(Retried(group, tasks))
@@ -488,8 +490,12 @@ class Runtime:
         self._configure(plan)
         self._allow(record.task for record in self.machine.records.values())
         for name, record in self.machine.records.items():
-            if record.spent is not None:
-                self._budget.restore(name, record.spent.usd, record.spent.tokens)
+            for spent in (
+                record.spent,
+                record.reserved,
+            ):  # a call that was under way when the process died counts as it may have ended
+                if spent is not None:
+                    self._budget.restore(name, spent.usd, spent.tokens)
         return plan
 
     def _configure(self, plan: Plan) -> None:
@@ -727,6 +733,7 @@ class Runtime:
     def _hand_over(self, task: str, path: str, why: str) -> str | None:
         wish = wishes.hand_over(self.machine, task, path, why)
         if isinstance(wish, Submitted):
+            self._allow(wish.tasks)
             self._post(wish)
             return wish.tasks[0].id
         return wish

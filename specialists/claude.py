@@ -61,13 +61,15 @@ STALLS_ALLOWED: Final = 2  # of one turn: the call is cancelled and the turn ask
 MALFORMED_ALLOWED: Final = 3  # answers in a row whose calls no tool can take, or that do not parse
 MODEL_FAMILY: Final = "sonnet"
 _CHARS_A_TOKEN: Final = 4.0  # for the rate gate, until answers teach better
+_CAUTION: Final = 0.75  # of the characters a token has, where tokens may have been bought that nobody tells of
 _HIDDEN_TOKENS: Final = (
     2_000  # of a prompt that the service adds for tools, and of the answer that came before: for the budget's sake
 )
 # Tokens an answer may have when the budget has no room for the specialist's max_tokens
 _SHORTER: Final = (8_192, 2_048)
 _CONNECT_S: Final = 30.0
-_AROUND: Final = 32  # characters of a message around its content
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_AROUND: Final = 32  # characters of a message around its content, of an answer around a block's
 _SUMMARY_LIMIT: Final = 2_000
 _RED: Final = "The task is not done: a check is red. Mend it."
 _NUDGE: Final = "Nothing has changed. Make the change now, or call nothing_to_do with the reason if none is needed."
@@ -332,10 +334,10 @@ class _Session:
         for call in calls:
             result: dict[str, Any] = {"type": "tool_result", "tool_use_id": call["id"]}
             try:
-                result["content"] = self._redacted(await self._call(call))
+                result["content"] = self.redacted(await self._call(call))
             except ToolError as error:
                 malformed += isinstance(error, MalformedInput)
-                result |= {"content": self._redacted(str(error)), "is_error": True}
+                result |= {"content": self.redacted(str(error)), "is_error": True}
             results.append(result)
         self.malformed = self.malformed + 1 if malformed == len(calls) else 0
         if self.malformed >= MALFORMED_ALLOWED:
@@ -350,10 +352,24 @@ class _Session:
 
     def _clean(self, blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Blocks of text without secrets, whatever files, goals and results have in them."""
-        return [{**block, "text": self._redacted(block["text"])} for block in blocks]
+        return [{**block, "text": self.redacted(block["text"])} for block in blocks]
 
-    def _redacted(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
+        """A text without secrets, whoever said it: the service, or a gateway before it, may say the key it was given."""
         return secrets.redacted(text, self.claude.secret)
+
+    def sayable(self, value: Any) -> Any:
+        """What a model said, as it can be kept and said again: without secrets, and without halves of characters, which JSON can carry
+        and UTF-8 cannot. What a signature goes with stays as it is."""
+        if isinstance(value, str):
+            return self.redacted(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value))
+        if isinstance(value, dict):
+            return (
+                value
+                if "signature" in value
+                else {self.sayable(name): self.sayable(one) for name, one in value.items()}
+            )
+        return [self.sayable(one) for one in value] if isinstance(value, list) else value
 
     async def _judge(self, content: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
         """Whether it is done, now that the model has ended its turn. Its word is no evidence."""
@@ -387,7 +403,7 @@ class _Session:
         self.brief.progress("runs its checks")
         found = await self.talk.check(self.workspace, commands)
         said = [(one.command, told_of(one.command, one.ok, one.exit, one.output)) for one in found if not one.ok]
-        return [(name, self._redacted(text)) for name, text in said]
+        return [(name, self.redacted(text)) for name, text in said]
 
     # --- asking for an answer ----------------------------------------------------------------------------------
 
@@ -438,18 +454,29 @@ class _Session:
             async with self.claude.gate.call(
                 input_tokens=fresh, output_tokens=self.claude.output_tokens, model=self.model
             ) as call:
-                one = _Request(self, call, reservation, price, attempt)
+                one = _Request(self, call, reservation, price, attempt, self._estimate(characters))
+                await self.talk.reserve(one.at_most(limit)[0])
                 content, stop, model, usage = await one.send(limit)
             spent = one.settle(usage)
         self._tell_apart(content)
         self.claude.learn(self.model, characters, usage)
         self.cached_characters = characters
         self.counted_tokens = usage.prompt_tokens
+        try:
+            state = self._state()
+        except Exception as error:
+            self.talk.charged(spent, f"the workspace it belongs to could not be kept: {error}")
+            raise
         opening_content = self.messages[0]["content"] if self.turn == 1 else []
         await self.talk.answered(
-            self.turn, content, stop=stop, model=model, spent=spent, state=self._state(), opening=opening_content
+            self.turn, content, stop=stop, model=model, spent=spent, state=state, opening=opening_content
         )
         return content, stop
+
+    def _estimate(self, characters: int) -> int:
+        """Tokens of a prompt, rather more than less: what was counted of it, and of the rest what the service's counts have taught."""
+        fresh = (characters - self.cached_characters) / (_CAUTION * self.claude.chars_a_token)
+        return self.counted_tokens + math.ceil(fresh) + _HIDDEN_TOKENS
 
     async def _reserve(self, characters: int, price: Price | None) -> tuple[Reservation, int]:
         """(the reservation, the most tokens the answer may have): near the budget's end a shorter answer is better than none. Raises
@@ -510,9 +537,17 @@ class _Request:
     reservation: Reservation
     price: Price | None
     attempt: int
+    prompt: int  # its tokens, and a quarter more where they are estimated
     usage: Usage = attrs.field(factory=Usage)
     received: int = 0  # characters of the answer so far
     begun: bool = False
+    opened: bool = False  # the service has said that it answers
+    ended: bool = False  # all of the answer is here, whatever becomes of the stream's last bytes
+
+    def at_most(self, output: int) -> tuple[Spent, Decimal]:
+        """What it can have cost with an answer of so many tokens: (as it is kept, US dollars)."""
+        usd = self.price.worst_usd(self.prompt, output, ttl="5m") if self.price is not None else Decimal(0)
+        return Spent(input=self.prompt, output=output, usd=float(usd)), usd
 
     async def send(self, max_tokens: int) -> tuple[list[dict[str, Any]], str, str, Usage]:
         """(content, stop reason, model, usage). Raises _Stall, _Failed, _AnswerBroke."""
@@ -546,11 +581,14 @@ class _Request:
             self.call.refused(judge(None, {}, "", "the stream went silent", attempt=self.attempt))
             raise
         except anthropic.APIStatusError as error:
-            self._lost(f"the stream ended in an error: {error.message}")
+            self._lost(f"the stream ended in an error: {error.message}", taken=self.opened)
             raise _Failed(*self._verdict(error)) from None
         except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as error:
-            words = f"{type(error).__name__}: {error}"
-            self._lost(words)
+            words = session.redacted(f"{type(error).__name__}: {error}")
+            never = isinstance(
+                error.__cause__ or error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout
+            )
+            self._lost(words, taken=not never)
             raise _Failed(self.call.refused(judge(None, {}, "", words, attempt=self.attempt), **self._used())) from None
         except (ValueError, RuntimeError, TypeError, AttributeError, IndexError, KeyError, AssertionError) as error:
             # What the SDK raises for events that make no sense, tool input that is no JSON among them.
@@ -558,7 +596,7 @@ class _Request:
                 raise
             self._lost(f"the answer cannot be read: {error}")
             self.call.answered({}, **self._used())
-            raise _AnswerBroke(str(error)[:500]) from None
+            raise _AnswerBroke(session.redacted(str(error))[:500]) from None
         except trio.Cancelled:
             self._lost("it was cancelled")
             raise
@@ -567,15 +605,19 @@ class _Request:
                 await runner.close()
         usage = Usage.from_sdk(message.usage)
         self.call.answered(headers, input_tokens=usage.limited_input_tokens, output_tokens=usage.output_tokens)
-        content = [_block(block) for block in message.content]
+        content = [session.sayable(_block(block)) for block in message.content]
         content = [block for block in content if not _is_blank(block)]
         # One of a few words in each of thousands of answers, of which the history keeps them all.
         return content, sys.intern(message.stop_reason or ""), sys.intern(message.model), usage
 
     async def _read(self, runner: Any) -> tuple[Any, Mapping[str, str]]:
+        import anthropic
+        import httpx2
+
         stall_s = self.session.claude.stall_s
         with trio.move_on_after(stall_s) as silence:
             stream = await anext(runner)
+            self.opened = True
             headers = stream.response.headers
             self.call.began(headers)
 
@@ -587,20 +629,34 @@ class _Request:
                     silence.deadline = deadline
 
             stream.response.stream = _watched()(stream.response.stream, heard)  # the SDK keeps pings to itself
-            async for event in stream:
-                kind = event.type
-                if kind == "content_block_delta":
-                    self.received += _written(event.delta)
-                elif kind == "message_start":
-                    self.begun = True
-                    self.usage = Usage.from_sdk(event.message.usage)
-                    self.call.began({}, input_tokens=self.usage.limited_input_tokens)
-                    self.session.claude.prefixes.began(self.session.prefixes)
-            message = await stream.get_final_message() if self.begun else None
+            try:
+                async for event in stream:
+                    self._take(event)
+            except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError):
+                if not self.ended:
+                    raise
+            message = stream.current_message_snapshot if self.begun else None
             if message is None or message.stop_reason is None:
                 raise _cut_off()
             return message, headers
+        if self.ended:
+            return stream.current_message_snapshot, headers
         raise _Stall
+
+    def _take(self, event: Any) -> None:
+        kind = event.type
+        if kind == "content_block_delta":
+            self.received += _written(event.delta)
+        elif kind == "content_block_start":
+            self.received += _AROUND  # a call's name and id are written too
+        elif kind == "message_start":
+            self.begun = True
+            self.usage = Usage.from_sdk(event.message.usage)
+            self.call.began({}, input_tokens=self.usage.limited_input_tokens)
+            self.session.claude.prefixes.began(self.session.prefixes)
+        elif kind == "message_delta":
+            self.ended = event.delta.stop_reason is not None
+            self.usage = _with_output(self.usage, max(self.usage.output_tokens, event.usage.output_tokens))
 
     def _verdict(self, error: Any) -> tuple[Verdict, str]:
         """What an error of the service means, and how it is called."""
@@ -612,11 +668,11 @@ class _Request:
             status,
             error.response.headers,
             kind,
-            str(inner.get("message") or error.message or ""),
+            self.session.redacted(str(inner.get("message") or error.message or "")),
             attempt=self.attempt,
             error_code=str(details.get("error_code") or ""),
         )
-        return self.call.refused(verdict, **self._used()), f"{status or ''} {kind}".strip()
+        return self.call.refused(verdict, **self._used()), self.session.redacted(f"{status or ''} {kind}".strip())
 
     def _used(self) -> dict[str, int]:
         return {"input_tokens": self.usage.limited_input_tokens, "output_tokens": self._output()} if self.begun else {}
@@ -634,10 +690,20 @@ class _Request:
             usage.input_tokens, written, usage.cache_read_tokens, usage.output_tokens, float(usd), float(saved)
         )
 
-    def _lost(self, why: str) -> None:
-        """Count what a broken answer cost, as far as that is known: all of the prompt, and what came of the answer."""
-        if self.begun and self.reservation.open:
-            self.session.talk.charged(self.settle(_with_output(self.usage, self._output())), why)
+    def _lost(self, why: str, *, taken: bool = True) -> None:
+        """Count what a broken answer cost: all of the prompt, and what came of the answer. Of one that broke off before it began the
+        prompt may have been read: it is counted at its most, unless the service refused the request or never took it."""
+        session = self.session
+        if not self.reservation.open:
+            return
+        if self.begun:
+            session.talk.charged(self.settle(_with_output(self.usage, self._output())), session.redacted(why))
+        elif taken:
+            spent, usd = self.at_most(0)
+            self.reservation.settle(usd, spent.tokens)
+            session.talk.charged(spent, f"{session.redacted(why)}; before it began, so counted at most")
+        else:
+            session.talk.refused()
 
 
 def _with_output(usage: Usage, output_tokens: int) -> Usage:

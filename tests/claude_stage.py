@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import pytest
@@ -48,7 +48,14 @@ def task(name: str, path: str = "", goal: str = "", **fields: Any) -> Task:
     return Task(name, "worker", goal=goal or edit(path, "1", "2"), **fields)
 
 
-def usd(api: Api) -> float:
+class HasCalls(Protocol):
+    """A server, or a part of its ledger."""
+
+    @property
+    def calls(self) -> Sequence[Call]: ...
+
+
+def usd(api: HasCalls) -> float:
     """What all calls of the ledger cost, at the prices that a budget is kept with."""
     total = 0.0
     for call in api.calls:
@@ -127,6 +134,11 @@ class Stage:
         """Go on with a run, as another process."""
         async with self._open(**options) as runtime:
             return await runtime.resume(run, edits)
+
+    async def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, **options: Any) -> RunReport:
+        """Try again what failed in a run, as another process."""
+        async with self._open(**options) as runtime:
+            return await runtime.retry(run, edits)
 
     @asynccontextmanager
     async def _open(self, **options: Any) -> AsyncIterator[Runtime]:

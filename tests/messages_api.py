@@ -80,7 +80,7 @@ class Event:
 
     def wire(self) -> bytes:
         """As server-sent event."""
-        return f"event: {self.name}\ndata: {json.dumps(self.data, ensure_ascii=False)}\n\n".encode()
+        return f"event: {self.name}\ndata: {json.dumps(self.data)}\n\n".encode()
 
 
 def _pieces(text: str, count: int) -> list[str]:

@@ -6,11 +6,11 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from claude_stage import opening_of, stage, task, tokens
+from claude_stage import KEY, opening_of, stage, task, tokens
 from conftest import Repo
 from messages_api import Api, count_events
-from messages_faults import CATALOGUE, Cut, Fault, Reset, Silence, StreamError
-from messages_model import Reply, ToolUse
+from messages_faults import CATALOGUE, Answer, Cut, Fault, Reset, Silence, StreamError
+from messages_model import Reply, Request, Text, ToolUse
 from messages_worker import Worker
 from trio.testing import MockClock
 
@@ -121,9 +121,9 @@ PAUSES = frozenset(name for name, outcome in OUTCOMES.items() if outcome is PAUS
 async def test_a_stream_can_break_at_every_event(
     kind: type[Reset | Cut | StreamError], shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stream that is reset, ends early or ends in an error after any of its events is asked for once more; its beginning is charged,
-    and nothing else is lost."""
-    events = count_events(Reply([ToolUse("edit", {})]))
+    """A stream that is reset, ends early or ends in an error after any of its events is asked for once more, unless all of its message
+    is there; its beginning is charged, and nothing else is lost."""
+    events = count_events(Reply([ToolUse("edit", {"as long": "as any"})]))
     for at in range(events + (kind is StreamError)):
         name = f"{at}"
         shop.commit({f"{name}.py": "x = 1\n"})
@@ -132,10 +132,10 @@ async def test_a_stream_can_break_at_every_event(
             assert (report.state, report.tasks[name].attempts) == ("done", 1), report.tasks[name].error
             broken = [call for call in there.api.calls if call.outcome != "done"]
             assert [call.number for call in broken] == [2]
+            assert len(there.api.calls) == (4 if at < events - 1 else 3)  # the last event says nothing more
             spent = there.past(report.run).machine.records[name].spent
             assert spent is not None
-            if at:  # the prompt's bill comes with the first event
-                assert spent.tokens >= tokens(there.api) - broken[0].usage.output_tokens
+            assert spent.tokens >= tokens(there.api)
             there.assert_nothing_lost(report)
 
 
@@ -184,6 +184,40 @@ async def test_a_model_that_only_errs_begins_anew(
         said = opening_of(there.api.calls[4])
         assert len(there.api.calls[4].body["messages"]) == 1
         assert ": the one before failed" in said
+        there.assert_nothing_lost(report)
+
+
+async def test_a_service_that_says_the_key_does_not_get_it_kept(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway refuses with the key in its words, after the model has changed a file: the task has failed in those words without the key,
+    which is in no journal and in no commit of what the attempt had done."""
+    faults = [Fault(3, Answer(401, f"Incorrect API key provided: {KEY}"))]
+    async with stage(shop, patient_clock, monkeypatch, faults=faults) as there:
+        report = await there.run([task("a")])
+        assert "Incorrect API key provided: [redacted]" in (report.tasks["a"].error or "")
+        assert "[redacted]" in shop.git("log", "--all", "--format=%B")
+        assert KEY not in shop.git("log", "--all", "--format=%B")
+        kept = b"".join(file.read_bytes() for file in (shop.path / ".git" / "journeyman").rglob("*") if file.is_file())
+        assert b"Incorrect API key provided" in kept
+        assert KEY.encode() not in kept
+
+
+async def test_half_a_character_in_an_answer_is_mended(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JSON can carry half of a pair of surrogates, and nothing else can: the answer is kept with a mark in its place, and not bought again."""
+    worker = Worker()
+
+    def model(request: Request) -> Reply:
+        said = worker(request)
+        return attrs.evolve(said, blocks=(Text("half of it: \ud83d"), *said.blocks))
+
+    async with stage(shop, patient_clock, monkeypatch, model) as there:
+        report = await there.run([task("a")])
+        assert report.ok, report.tasks["a"].error
+        assert len(there.api.calls) == 3
+        assert report.spent.tokens == tokens(there.api)
         there.assert_nothing_lost(report)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from claude_stage import KEY, edit
+from claude_stage import KEY, edit, usd
 from conftest import Repo
 from messages_ledger import Call, bought_twice
 from messages_process import MessagesProcess
@@ -118,9 +119,11 @@ class Play:
         return [call for call in self.theatre.api.calls if mark in str(call.body["system"])]
 
     def judge(self) -> None:
-        """Run it to its end; nothing lost, nothing bought again."""
+        """Run it to its end; nothing lost, nothing bought again, and all that was bought is counted: also what a dead process had under
+        way."""
         ended = self.start()
         assert ended.wait(60) == 0, ended.said + ended.out.read_text()
+        assert json.loads(ended.out.read_text())["cost"]["usd"] >= usd(self) - 1e-6  # six digits are told
         run = self.run_name()
         line = f"refs/journeyman/{run}/line"
         assert [self.repo.show(line, f"t{number}.new") for number in range(TASKS)] == [b"new"] * TASKS

@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import pytest
 import trio
-from claude_stage import PLAIN, edit, stage, task, tokens, usd
+from claude_stage import PLAIN, calls, edit, said, stage, task, tokens, usd
 from conftest import Repo
 from messages_faults import CATALOGUE, Fault, plan_limit
 from messages_ledger import bought_twice
-from messages_model import Reply
+from messages_model import Reply, Request
 from messages_worker import Worker
 from trio.testing import MockClock
 
@@ -130,16 +130,53 @@ async def test_a_budget_is_raised_while_the_run_goes_on(
             await there.runtime.set_budget(2.0)
 
 
+@pytest.mark.parametrize("name", ["reset-at-3", "reset-at-0", "silence-300-at-0", "reset-before-headers"])
 async def test_broken_streams_count_against_the_budget(
-    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    name: str, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Answers that break off are paid for, and counted: the ledger stays below the budget when every second call is broken."""
-    faults = [Fault(range(1, 10_000, 2), CATALOGUE["reset-at-3"])]
+    """Answers that break off are paid for, and counted, also before anything of them has come: the ledger stays below the budget when
+    every second call is broken, and below what the report says."""
+    faults = [Fault(range(1, 10_000, 2), CATALOGUE[name])]
     async with stage(shop, patient_clock, monkeypatch, slowly, faults=faults, specialists=[CREW]) as there:
         report = await there.run([task(name) for name in TWENTY], budget_usd=0.15)
         assert report.state == "paused"
-        assert 0.05 < usd(there.api) <= 0.15
+        assert 0.0 < usd(there.api) <= report.spent.usd + 1e-9 <= 0.15 + 1e-9
         assert not bought_twice(there.api.calls)
+
+
+async def test_a_part_holds_for_a_retry_and_for_a_wish(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part that is given with a retry holds from then on, and one that is taken away no more; a task that another wished for has the part
+    of the task that it is made after."""
+    async with stage(shop, patient_clock, monkeypatch, faults=[Fault((1, 2), CATALOGUE["401"])]) as there:
+        report = await there.run([task("f00")])
+        report = await there.retry(report.run, {"f00": {"budget_tokens": 10_000_000}})
+        assert (report.state, len(there.api.calls)) == ("failed", 2)
+        report = await there.retry(report.run, {"f00": {"budget_tokens": 10}})
+        assert (report.state, len(there.api.calls)) == ("paused", 2)
+        assert "the budget of task 'f00' is 10 tokens" in (report.paused or "")
+
+    def model(request: Request) -> Reply:
+        me = next(
+            name for name in ("f00+1", "f01+1", "f00", "f01") if f"# Task `{name}`" in str(request.body["messages"][0])
+        )
+        asked, other = len(request.body["messages"]), {"f00": "f01", "f01": "f00"}.get(me)
+        if other and asked == 1:
+            return attrs.evolve(
+                calls(("edit", {"file_path": f"{me}.py", "old_string": "1", "new_string": "2"})), first_s=3.0
+            )
+        if other and asked == 3:
+            return attrs.evolve(calls(("request_file", {"path": f"{other}.py", "why": "add y"})), first_s=3.0)
+        return said("done") if other else calls(("read", {"file_path": "f05.py"}))
+
+    async with stage(shop, patient_clock, monkeypatch, model) as there:
+        report = await there.run([task(name, budget_tokens=60_000) for name in ("f00", "f01")])
+        assert report.state == "paused"
+        spent = {name: record.spent for name, record in there.past(report.run).machine.records.items()}
+        wished = [name for name in spent if "+" in name]
+        assert wished
+        assert all(0 < spent[name].tokens <= 60_000 for name in wished)
 
 
 @pytest.mark.parametrize("unit", ["usd", "tokens"])

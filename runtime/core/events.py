@@ -184,6 +184,16 @@ class Told(Event, tag="told"):
     contents: dict[str, bytes] | None = None
 
 
+class Reserved(Event, tag="reserved"):
+    """A call is about to be made that can cost `most`: where there is a budget, durable before it is sent, so that what a process had
+    under way when it was killed is counted. What is told of the attempt next (`Answered`, `Charged`, its end) is what came of it;
+    nothing: it was refused."""
+
+    task: str
+    attempt: int
+    most: Spent = NOTHING
+
+
 class Charged(Event, tag="charged"):
     """Money went for an answer that cannot be used: it broke off, or its tool input does not parse."""
 
@@ -323,6 +333,7 @@ AnyEvent = (
     | Failed
     | Answered
     | Told
+    | Reserved
     | Charged
     | Merged
     | Asked

@@ -14,16 +14,16 @@ from typing import Final, TypeGuard
 
 import msgspec
 
-from .events import Answered, Event, Finished, Told
+from .events import Answered, Event, Finished, Reserved, Told
 
 AT_ONCE: Final = 256  # events; what came last is what watchers read, and is not folded yet
 _LEVEL: Final = 1  # of compression: they are much alike, and a higher level takes twice the time for a tenth less
 
-Kept = Answered | Told | Finished
+Kept = Answered | Told | Reserved | Finished
 Row = tuple[int, Kept]
 """(the entry's place in the history, event)"""
 
-KINDS: Final = frozenset({Answered, Told, Finished})
+KINDS: Final = frozenset({Answered, Told, Reserved, Finished})
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Row]).decode
 
@@ -36,12 +36,10 @@ def is_folded(event: Event) -> TypeGuard[Kept]:
 
 
 def bare(event: Kept) -> Kept:
-    """As it is folded: without what was said, which is in the journal alone, and without a result, which may be anything."""
-    if isinstance(event, Answered):
-        return Answered(event.task, event.attempt, event.turn, stop=event.stop, model=event.model, spent=event.spent)
-    if isinstance(event, Told):
-        return Told(event.task, event.attempt, event.turn)
-    return Finished(event.task, event.attempt, None, event.changeset)
+    """As it is folded: without a result, which may be anything. What was said is in the journal alone: the machine has left it out."""
+    if isinstance(event, Finished) and event.result is not None:
+        return Finished(event.task, event.attempt, None, event.changeset)
+    return event
 
 
 class Folded:

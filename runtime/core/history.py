@@ -37,9 +37,7 @@ class History:
     def add(self, now: float, event: Event, commands: list[Command]) -> None:
         """The next entry."""
         if type(event) in KINDS and is_folded(event):  # what most runs have most of need not be asked
-            row = bare(event)
-            self._young.append((len(self._events), row))
-            event = event if isinstance(event, Finished) else row
+            self._young.append((len(self._events), bare(event)))
         self._events.append(event)
         self._times.append(now)
         self._commands += commands

@@ -39,6 +39,7 @@ from .events import (
     LandingBegun,
     Merged,
     Opened,
+    Reserved,
     Resumed,
     Retried,
     RolledBack,
@@ -98,6 +99,7 @@ class Machine:
             Failed: self._on_failed,
             Answered: self._on_answered,
             Told: self._on_told,
+            Reserved: self._on_reserved,
             Charged: self._on_charged,
             Merged: self._on_merged,
             Asked: self._on_asked,
@@ -314,6 +316,7 @@ class Machine:
         if record is None:
             return
         self._got_on = True
+        record.reserved = None
         instance = record.instance
         record.result = event.result
         assert instance is not None
@@ -349,6 +352,7 @@ class Machine:
             self.stale += 1
             return
         self._got_on = True
+        record.reserved = None
         instance = record.instance
         if record.state == st.MERGING:
             self.merging -= 1
@@ -411,12 +415,18 @@ class Machine:
                 record.talk = st.Talk()
             record.talk.take(event)
 
+    def _on_reserved(self, event: Reserved) -> None:
+        record = self._current(event.task, event.attempt, st.RUNNING)
+        if record is not None:
+            record.reserved = event.most if event.most.tokens else None
+
     def _on_charged(self, event: Charged) -> None:
         self._charge(event.task, event.spent)
 
     def _charge(self, task: str, spent: Spent) -> None:
         record = self.records.get(task)
         if record is not None:
+            record.reserved = None
             record.spent = spent if record.spent is None else record.spent + spent
 
     def _try_again(self, record: Record, event: Failed) -> None:
@@ -708,6 +718,8 @@ class Machine:
         self.dispatch.max_instances = 1 if suspected else self.opened.max_instances
         for record in lost:
             record.stolen_from = ""
+            if record.reserved is not None:  # nobody can say what came of that call
+                self._charge(record.task.id, record.reserved)
             if record.cancelling:
                 self._settle(record, st.CANCELLED, record.cancelling)
             elif record.crashes >= CRASHES_ALLOWED:

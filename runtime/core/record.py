@@ -90,6 +90,7 @@ class Record:
         "ordered_by",
         "priority",
         "ran_on",
+        "reserved",
         "result",
         "seq",
         "spent",
@@ -129,6 +130,7 @@ class Record:
         self.commit: str | None = None
         self.talk: Talk | None = None  # the conversation so far, to go on from
         self.spent: Spent | None = None  # on models, all attempts
+        self.reserved: Spent | None = None  # the most that the call under way can cost, where it was told before
         self.cancelling = ""  # why, when a running attempt has been told to stop
 
     @property
