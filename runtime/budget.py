@@ -176,10 +176,10 @@ class Budget:
 
     def allow(self, task: str, usd: Money | None, tokens: int | None) -> None:
         """Give one task a part of its own; with neither it has none."""
-        if usd is None and tokens is None:
-            self._own.pop(task, None)
-        else:
+        if usd is not None or tokens is not None:
             self._own[task] = Allowance(usd, tokens)
+        elif self._own:
+            self._own.pop(task, None)
         self._tell()
 
     def binds(self, task: str) -> bool:

@@ -287,8 +287,7 @@ class Runtime:
                 raise BadInput(f"run {run} has not ended; use: journeyman resume {run}")
             again = preparation.again(self.machine.records, task)
             tasks = tuple(attrs.evolve(one, **(edits or {}).get(one.id, {})) for one in again)
-            for one in tasks:
-                self._budget.allow(one.id, one.budget_usd, one.budget_tokens)
+            self._allow(tasks)
             self._post(Resumed(True, False, self._budget_usd, self._budget_tokens))
             group = self._new_group()
             self._post(Retried(group, tasks))
@@ -508,8 +507,7 @@ class Runtime:
 
     def _allow(self, tasks: Iterable[Task]) -> None:
         for task in tasks:
-            if task.budget_usd is not None or task.budget_tokens is not None:
-                self._budget.allow(task.id, task.budget_usd, task.budget_tokens)
+            self._budget.allow(task.id, task.budget_usd, task.budget_tokens)
 
     def _open_tasks(self) -> frozenset[str]:
         records = self.machine.records
