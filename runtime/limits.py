@@ -56,6 +56,7 @@ FIRST_BACKOFF_S: Final = 1.0
 MOST_BACKOFF_S: Final = 60.0
 MOST_TRIES: Final = 10  # of one call: what fails so often fails for a reason of its own
 TRIES_OF_TOO_LARGE: Final = 3  # of a call that asks for more than a whole minute's limit
+LEAST_CLOSED_S: Final = 60.0  # after a spent quota: the times that are told are rounded to minutes, and clocks differ
 RETRY_RESERVE: Final = 100.0  # retries that may be made before any success, and saved up at most
 RETRY_RATIO: Final = 0.2  # retries that each success adds
 
@@ -248,6 +249,7 @@ class Call:
             self._lane.correct(self, "input_tokens", input_tokens)
         if not self.has_begun:
             self.has_begun = True
+            self._lane.gate._proved(self)
             self._lane.learn(read(headers), self)
 
     def answered(self, headers: Mapping[str, str], *, input_tokens: int, output_tokens: int) -> None:
@@ -273,6 +275,9 @@ class Gate:
     So a large call cannot starve, and instances that make one call at a time get equal turns. The server keeps its limits for
     each model apart, so there is a line for each; `limits` holds for each of them, but for `concurrency`, which is the sum. For
     one trio thread; all of it is virtual time under a MockClock. `seed` is for the jitter of backoffs.
+
+    A spent quota closes it until the time that was told, a minute at least, or until `reopen`. Then one call is let through, and the
+    others once its answer begins: that a quota is still spent is found out by one.
     """
 
     def __init__(self, limits: Limits | None = None, *, seed: int = 0) -> None:
@@ -281,6 +286,10 @@ class Gate:
         self._changed: trio.Event | None = None  # of those who wait for something to change; None: nobody does
         self._lanes: dict[str, _Lane] = {}  # {model: its line}
         self._closed: Verdict | None = None  # why nothing is let through, when a quota is spent
+        self._closed_until_s = 0.0  # of the clock that all waiting goes by, not Unix time
+        self._reopened_s = -math.inf
+        self._doubtful = False  # it is open again, and nobody has been answered since
+        self._probe: Call | None = None  # the call that finds out
         self._retries = RETRY_RESERVE
         self._answers = 0
         self._refusals: Counter[Kind] = Counter()
@@ -323,8 +332,36 @@ class Gate:
         )
 
     def reopen(self) -> None:
-        """Let calls through again after a quota: for a process that outlives the run that was paused."""
-        self._closed = None
+        """Ask again whether a quota is spent, whatever was told: for a run that begins or goes on in a process that outlives the one
+        that was paused. Who is in a call, or waits for a turn, keeps it."""
+        if self._closed is not None:
+            self._closed = None
+            self._doubtful = True
+            self._reopened_s = trio.current_time()
+
+    def _spent(self) -> Verdict | None:
+        """Why nothing is let through now, or None."""
+        if self._closed is not None and trio.current_time() >= self._closed_until_s:
+            self.reopen()
+        return self._closed
+
+    def _close(self, call: Call, verdict: Verdict) -> None:
+        if call.sent_s < self._reopened_s:  # what was sent before tells nothing of now
+            return
+        left_s = verdict.until_s - time.time() if verdict.until_s is not None else verdict.wait_s or 0.0
+        self._closed, self._closed_until_s = verdict, trio.current_time() + max(LEAST_CLOSED_S, left_s)
+        self._doubtful = False
+
+    def _proved(self, call: Call) -> None:
+        """The call is being answered."""
+        if self._probe is call:
+            self._doubtful = False
+            self._freed(call)
+
+    def _freed(self, call: Call) -> None:
+        if self._probe is call:
+            self._probe = None
+        self._tell()
 
     def _in_flight(self) -> int:
         return sum(len(lane.in_flight) for lane in self._lanes.values())
@@ -383,7 +420,7 @@ class _Lane:
         )
 
     async def enter(self, call: Call) -> None:
-        if not self.line.locked() and self.gate._closed is None and self._obstacle(call)[1] <= 0:
+        if not self.line.locked() and self.gate._spent() is None and self._obstacle(call)[1] <= 0:
             self._take(call)
             return
         self.waiting += 1
@@ -395,13 +432,14 @@ class _Lane:
 
     def leave(self, call: Call) -> None:
         self.in_flight.discard(call)
-        self.gate._tell()
+        self.gate._freed(call)
 
     async def _turn(self, call: Call) -> None:
         """For the first in line: wait until nothing stands in the way, then take what the call needs, in one step."""
         while True:
-            if self.gate._closed is not None:
-                raise QuotaSpent(self.gate._closed.message, self.gate._closed.until_s)
+            spent = self.gate._spent()
+            if spent is not None:
+                raise QuotaSpent(spent.message, spent.until_s)
             cause, wait_s = self._obstacle(call)
             if wait_s <= 0:
                 break
@@ -415,6 +453,8 @@ class _Lane:
             bucket.level += call.reserved[resource]
         call.sent_s = trio.current_time()
         self.in_flight.add(call)
+        if self.gate._doubtful:
+            self.gate._probe = call
         self._note_full()
 
     def _note_full(self) -> None:
@@ -423,7 +463,9 @@ class _Lane:
 
     def _obstacle(self, call: Call) -> tuple[str, float]:
         """What the call waits for longest, and for how many seconds at most from now."""
-        if len(self.in_flight) >= int(self.allowed) or self.gate._in_flight() >= self.gate.limits.concurrency:
+        gate = self.gate
+        full = len(self.in_flight) >= int(self.allowed) or gate._in_flight() >= gate.limits.concurrency
+        if full or gate._probe is not None:
             return "concurrency", float("inf")
         waits = {"hold": self.hold_until_s - trio.current_time()}
         waits.update((resource, bucket.wait_s(call.reserved[resource])) for resource, bucket in self.buckets.items())
@@ -448,6 +490,7 @@ class _Lane:
 
     def answered(self, call: Call, readings: tuple[Reading, ...], used: Mapping[Resource, float]) -> None:
         self._end(call)
+        self.gate._proved(call)
         add_up(self.used, used)
         for resource, amount in used.items():
             self.correct(call, resource, amount)
@@ -471,7 +514,7 @@ class _Lane:
         self.correct(call, "output_tokens", output_tokens)
         self.learn(verdict.readings, call)
         if verdict.kind == "quota":
-            self.gate._closed = verdict
+            self.gate._close(call, verdict)
             return verdict
         if verdict.wait_s is None or verdict.final:
             return verdict

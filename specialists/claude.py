@@ -129,6 +129,7 @@ class Claude:
     _own_client: bool = False
 
     async def __aenter__(self) -> Claude:
+        self.gate.reopen()  # a run begins or goes on: what an earlier one was told of a quota may be over, or paid for
         return self
 
     async def __aexit__(

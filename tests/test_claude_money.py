@@ -19,6 +19,8 @@ from trio.testing import MockClock
 from runtime import Plan
 from runtime.errors import BadInput
 from runtime.execution import EXIT_PAUSED, exit_code
+from runtime.limits import Gate
+from specialists.claude import Claude
 
 TWENTY = [f"f{number:02}" for number in range(20)]
 CREW = attrs.evolve(PLAIN, instances=20, max_tokens=2_000)
@@ -69,6 +71,27 @@ async def test_a_quota_that_is_still_spent_pauses_again_and_again(
         assert report.ok
         assert Counter(call.status for call in there.api.calls) == {200: 3, 429: 6}
         there.assert_nothing_lost(report)
+
+
+async def test_a_spent_quota_is_asked_again_by_the_next_run_of_the_same_process(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs with one gate, as a daemon's: each that begins or goes on finds out with one call, whatever the last was told, and pauses
+    when the quota is still spent; once it is not, all of them come to their ends."""
+    gate = Gate()
+    async with stage(
+        shop, patient_clock, monkeypatch, slowly, specialists=[CREW], claude=lambda: Claude(gate)
+    ) as there:
+        there.api.faults.append(Fault(range(1, 10_000), CATALOGUE["400-credit"]))
+        first = await there.run([task("f00", attempts=1)])
+        second = await there.run([task(name, attempts=1) for name in TWENTY[1:]])
+        first = await there.resume(first.run)
+        assert (first.state, second.state, len(there.api.calls)) == ("paused", "paused", 3)
+        there.api.faults.clear()
+        second = await there.resume(second.run)
+        first = await there.resume(first.run)
+        assert (first.ok, second.ok, patient_clock.current_time() < 60) == (True, True, True)
+        there.assert_nothing_lost(second)
 
 
 @pytest.mark.parametrize("unit", ["usd", "tokens"])

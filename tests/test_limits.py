@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 import pytest
@@ -131,6 +132,106 @@ async def test_a_spent_quota_stops_all_who_wait(autojump_clock: trio.testing.Moc
     assert [(str(error), error.until_s) for error in stopped] == [(words, 1796083200.0)] * 3
     gate.reopen()
     assert await _calls(gate, 1) == [0.0]
+
+
+async def _asked(gate: Gate, verdict: Verdict | None = None, model: str = "") -> str:
+    """One call, answered or refused with a verdict; what came of it."""
+    try:
+        async with gate.call(input_tokens=0, output_tokens=0, model=model) as call:
+            await trio.sleep(1)
+            if verdict is not None:
+                return call.refused(verdict).kind
+            call.began({})
+            await trio.sleep(10)
+            call.answered({}, input_tokens=0, output_tokens=0)
+            return "answered"
+    except QuotaSpent:
+        return "not let through"
+
+
+def _quota(ends_in_s: float | None) -> Verdict:
+    """A spent quota that comes back so many seconds from now by the clock on the wall, or nobody knows when."""
+    heads = {"anthropic-ratelimit-unified-status": "rejected"}
+    if ends_in_s is not None:
+        heads["anthropic-ratelimit-unified-reset"] = str(time.time() + ends_in_s)
+    return judge(429, heads, "rate_limit_error", "spent", attempt=1)
+
+
+@pytest.mark.parametrize(("told_s", "closed_s"), [(3600.0, 3600.0), (None, 60.0), (-30.0, 60.0)])
+async def test_a_gate_opens_again_when_the_quota_is_back(
+    told_s: float | None, closed_s: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nothing is let through until the time that was told, or for a minute when none was, or one that is over; then it is asked again,
+    with nobody's help."""
+    gate = Gate()
+    assert await _asked(gate, _quota(told_s)) == "quota"
+    closed_at = trio.current_time()
+    await trio.sleep(closed_s - 5)
+    assert await _asked(gate) == "not let through"
+    await trio.sleep_until(closed_at + closed_s + 1)
+    assert await _asked(gate) == "answered"
+
+
+@pytest.mark.parametrize("spent", [True, False])
+async def test_one_call_finds_out_whether_a_quota_is_still_spent(
+    spent: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Two runs at one gate, of two models, when it is opened again: one call is made. Refused, it ends the waiting of all others; answered,
+    it lets them go at its first byte, at the same time and first come, first served."""
+    gate = Gate()
+    await _asked(gate, _quota(3600))
+    gate.reopen()
+    ended: list[tuple[str, float]] = []
+    start = trio.current_time()
+
+    async def one(model: str) -> None:
+        ended.append((await _asked(gate, _quota(3600) if spent else None, model), trio.current_time() - start))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(8):
+            nursery.start_soon(one, ("opus", "haiku")[number % 2])
+            await trio.testing.wait_all_tasks_blocked()
+    if spent:
+        assert sorted(ended) == [("not let through", 1.0)] * 7 + [("quota", 1.0)]
+        assert gate.statistics().refused == {"quota": 2}
+    else:
+        assert ended == [("answered", 11.0)] + [("answered", 12.0)] * 7
+    assert (gate.statistics().in_flight, gate.statistics().waiting) == (0, 0)
+
+
+async def test_a_call_that_was_to_find_out_and_is_given_up_leaves_it_to_the_next(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Cancelled, or refused for another reason, it tells nothing of the quota: the next in line asks."""
+    gate = Gate()
+    await _asked(gate, _quota(3600))
+    gate.reopen()
+    ended: list[str] = []
+
+    async def one(verdict: Verdict | None) -> None:
+        ended.append(await _asked(gate, verdict))
+
+    async with trio.open_nursery() as nursery:
+        with trio.move_on_after(0.5):
+            async with trio.open_nursery() as given_up:
+                given_up.start_soon(_asked, gate)
+                await trio.testing.wait_all_tasks_blocked()
+                for verdict in (judge(529, {}, "", "Overloaded", attempt=1), _quota(3600), None):
+                    nursery.start_soon(one, verdict)
+                    await trio.testing.wait_all_tasks_blocked()
+    assert ended == ["overload", "quota", "not let through"]
+
+
+async def test_what_was_asked_before_the_gate_was_opened_closes_it_no_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A call that was under way when the quota was found spent, and is refused when a run has begun to ask again, is old news."""
+    gate = Gate()
+    async with gate.call(input_tokens=0, output_tokens=0) as late:
+        await _asked(gate, _quota(3600))
+        gate.reopen()
+        late.refused(_quota(3600))
+    assert await _asked(gate) == "answered"
 
 
 async def test_what_was_reserved_too_much_is_given_back(autojump_clock: trio.testing.MockClock) -> None:

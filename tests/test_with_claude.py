@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from claude_stage import KEY, edit
 from conftest import Repo
+from daemon_process import DaemonProcess, ended
 from messages_process import MessagesProcess
 from test_cli import journeyman
 
@@ -45,6 +46,40 @@ def test_a_spent_budget_holds_until_a_larger_one_is_given(repo: Repo, api: Messa
     assert 0 < done.json["cost"]["usd"] < 5
     assert "The key is [redacted]." in str(api.calls[0].body["system"])
     assert not any(KEY in str(call.body) for call in api.calls)
+
+
+def test_a_spent_quota_closes_the_daemon_for_nobody(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the daemon, whose runs share a gate: a run that pauses at a spent quota is resumed, finds it still spent with one call, and pauses
+    again, long before the time it was told; then it is back, another run ends well and a last resume ends the first. No restart."""
+    repo.commit(FILES)
+    goal = GOAL.replace("{file}", "a.py"), GOAL.replace("{file}", "b.py")
+    plans = [
+        {"task": [{"id": path, "specialist": "service", "writes": [path], "goal": words}]}
+        for path, words in zip(FILES, goal, strict=True)
+    ]
+    faults = ["--fault", "1=429-plan-limit", "--fault", "2=429-plan-limit"]
+    with MessagesProcess(tmp_path / "ledger", *faults) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        daemon = DaemonProcess(tmp_path)
+        try:
+            runs = daemon.register(repo)
+            with daemon.client() as client:
+                for plan, states in ((plans[0], ["paused", "paused"]), (plans[1], ["done"])):
+                    made = client.post(runs, json={"plan": plan, "settings": {"yes": True}})
+                    assert made.status_code == 201, made.text
+                    address = made.headers["location"]
+                    assert ended(client, address)["state"] == states[0]
+                    for state in states[1:]:
+                        assert client.post(f"{address}/resume", json={}).status_code < 300
+                        assert ended(client, address)["state"] == state
+                assert [call.status for call in api.calls][:3] == [429, 429, 200]
+                assert client.post(f"{runs}/r1/resume", json={}).status_code < 300
+                assert ended(client, f"{runs}/r1")["ok"]
+        finally:
+            daemon.close()
 
 
 def test_a_tasks_spent_budget_is_raised_by_its_name(repo: Repo, api: MessagesProcess, tmp_path: Path) -> None:
