@@ -54,6 +54,7 @@ FIRST_CONCURRENCY: Final = 10
 SHRINK: Final = 0.7  # what a rate 429 leaves of the concurrency
 FIRST_BACKOFF_S: Final = 1.0
 MOST_BACKOFF_S: Final = 60.0
+LEAST_TOLD_S: Final = 0.1  # a `retry-after` of less, or a date that is over, says nothing of when
 MOST_TRIES: Final = 10  # of one call: what fails so often fails for a reason of its own
 TRIES_OF_TOO_LARGE: Final = 3  # of a call that asks for more than a whole minute's limit
 LEAST_CLOSED_S: Final = 60.0  # after a spent quota: the times that are told are rounded to minutes, and clocks differ
@@ -99,8 +100,8 @@ class Verdict:
     """What a failed call means.
 
     `rate`, `overload`, `server` and `connection` may pass: try again after `wait_s` seconds, which is the server's word when
-    `told`, else a backoff. `quota` pauses the run until `until_s` (Unix time, None: not known). `fatal` will not pass.
-    `final`: no further try. `message` has the server's words, `attempt` is the try that failed.
+    `told`, else (or when that is no time to speak of) a backoff. `quota` pauses the run until `until_s` (Unix time, None: not
+    known). `fatal` will not pass. `final`: no further try. `message` has the server's words, `attempt` is the try that failed.
     """
 
     kind: Kind
@@ -662,9 +663,9 @@ def judge(
         kind = "server"
     else:
         return Verdict("fatal", words, final=True, readings=readings, attempt=attempt)
-    told = told_s is not None
+    told = told_s is not None and told_s >= LEAST_TOLD_S
     final = kind != "rate" and (attempt >= MOST_TRIES or found.get("x-should-retry") == "false")
-    return Verdict(kind, words, told_s if told_s is not None else backoff_s, None, told, final, readings, attempt)
+    return Verdict(kind, words, told_s if told else backoff_s, None, told, final, readings, attempt)
 
 
 def _is_quota(status: int, headers: Mapping[str, str], body_type: str, message: str, error_code: str) -> bool:

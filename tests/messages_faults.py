@@ -226,6 +226,8 @@ def plan_limit(resets_in_s: float = 3600.0) -> Answer:
 # {name: what}; one of everything, for tests that go through all. Names begin with the status where there is one.
 CATALOGUE: Mapping[str, What] = MappingProxyType(
     {
+        "429-retry-0": rate_limited(0),
+        "429-retry-past": rate_limited(-90, as_date=True),
         "429-retry-1": rate_limited(1),
         "429-retry-60": rate_limited(60),
         "429-retry-61": rate_limited(61),

@@ -40,6 +40,8 @@ class Outcome:
 
 PAUSED = Outcome("paused")
 OUTCOMES = {
+    "429-retry-0": Outcome(least_s=0.5),
+    "429-retry-past": Outcome(least_s=0.5),
     "429-retry-1": Outcome(least_s=1),
     "429-retry-60": Outcome(least_s=60),
     "429-retry-61": Outcome(least_s=61),

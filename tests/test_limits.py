@@ -111,6 +111,33 @@ async def test_a_retry_after_is_waited_for_in_full_by_all(size_s: int, autojump_
     assert gate.statistics().waited_s["hold"] == pytest.approx(size_s)
 
 
+async def test_a_retry_after_of_nothing_is_no_leave_to_ask_without_end(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """A server that refuses every call with `retry-after: 0` is asked about as often as one that says nothing: each try of a call waits
+    longer, up to a minute, and holds the others with it. Ten instances ask a dozen times in ten seconds; none of it is final."""
+    gate, times = Gate(), []
+
+    async def instance() -> None:
+        attempt = 0
+        while True:
+            attempt += 1
+            async with gate.call(input_tokens=0, output_tokens=0) as call:
+                times.append(trio.current_time())
+                assert len(times) <= 300
+                verdict = call.refused(
+                    judge(429, {"retry-after": "0"}, "rate_limit_error", "slow down", attempt=attempt)
+                )
+            assert (verdict.kind, verdict.final) == ("rate", False)
+
+    with trio.move_on_after(3600):
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(instance)
+    assert sum(time < 10 for time in times) <= 20
+    assert len(times) >= 60
+
+
 async def test_a_spent_quota_stops_all_who_wait(autojump_clock: trio.testing.MockClock) -> None:
     """One answer that says the quota is spent ends the waiting of every call, with the server's words and the time it returns."""
     gate = Gate(Limits(concurrency=1))
@@ -524,6 +551,12 @@ TABLE: list[tuple[int | None, Mapping[str, str], str, str, str, float | None]] =
     (429, {"retry-after": "Sat, 21 Nov 2026 08:02:03 GMT", **DATE}, "rate_limit_error", "Number of request tokens has exceeded your per-minute rate limit", "rate", 123),
     (429, {}, "rate_limit_error", "This request would exceed your organization's maximum usage increase rate for input tokens per minute.", "rate", 1),
     (429, {"retry-after-ms": "250"}, "rate_limit_error", "slow down", "rate", 0.25),
+    (429, {"retry-after-ms": "100"}, "rate_limit_error", "slow down", "rate", 0.1),
+    (429, {"retry-after": "0"}, "rate_limit_error", "slow down", "rate", 1),
+    (429, {"retry-after-ms": "7"}, "rate_limit_error", "slow down", "rate", 1),
+    (429, {"retry-after": "-30"}, "rate_limit_error", "slow down", "rate", 1),
+    (429, {"retry-after": "Sat, 21 Nov 2026 07:00:00 GMT", **DATE}, "rate_limit_error", "slow down", "rate", 1),
+    (529, {"retry-after": "0"}, "overloaded_error", "Overloaded", "overload", 1),
     (429, {"retry-after": "soon"}, "rate_limit_error", "slow down", "rate", 1),
     (200, {}, "overloaded_error", "Overloaded", "overload", 1),
     (529, {"retry-after": "7"}, "overloaded_error", "Overloaded", "overload", 7),
@@ -581,12 +614,13 @@ def test_when_a_quota_returns(heads: Mapping[str, str], message: str) -> None:
 
 
 def test_a_date_is_set_against_the_servers_clock() -> None:
-    """The wait until an HTTP date is counted from the answer's own date, else from now; a date that has passed is no wait."""
+    """The wait until an HTTP date is counted from the answer's own date, else from now; a date that has passed says nothing."""
     heads = {"retry-after": "Sat, 21 Nov 2026 08:02:03 GMT"}
     moment = 1795248000.0  # 08:00:00
     assert judge(429, heads, "", "", attempt=1, now_s=moment).wait_s == 123
     assert judge(429, {**heads, **DATE}, "", "", attempt=1, now_s=0).wait_s == 123
-    assert judge(429, heads, "", "", attempt=1, now_s=moment + 1000).wait_s == 0
+    over = judge(429, heads, "", "", attempt=3, now_s=moment + 1000)
+    assert (over.wait_s, over.told) == (4, False)
     assert judge(429, {"Retry-After": "5"}, "", "", attempt=1).wait_s == 5
 
 

@@ -17,6 +17,8 @@ from runtime.budget import Usage
 from runtime.limits import Gate, Verdict, judge
 
 KINDS = {
+    "429-retry-0": ("rate", None),
+    "429-retry-past": ("rate", None),
     "429-retry-1": ("rate", 1),
     "429-retry-60": ("rate", 60),
     "429-retry-61": ("rate", 61),
