@@ -15,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from .errors import BadInput
+from .limits import Limits
 from .planfile import cannot_be_kept, fits, kind_of, no_such_field
 
 _WHOLE: Final = "a whole number"
@@ -24,6 +25,7 @@ _TEXTS: Final = "a list of texts"
 _TABLE: Final = "a table"
 _MOST: Final = 1000  # instances; the runtime takes no more
 _MOST_TOKENS: Final = 1_000_000
+_LEAST_STALL_S: Final = 1.0  # a silence is noticed half a second early
 _SIZE_LIMIT_BYTES: Final = 1024 * 1024
 
 _FIELDS: Final[Mapping[str, str]] = {
@@ -36,7 +38,15 @@ _FIELDS: Final[Mapping[str, str]] = {
     "on_failure": _TEXT,
     "exclude": _TEXTS,
     "format": _TEXTS,
+    "limits": _TABLE,
     "specialists": _TABLE,
+}
+_LIMITS: Final[Mapping[str, str]] = {
+    "requests_per_min": _NUMBER,
+    "input_tokens_per_min": _NUMBER,
+    "output_tokens_per_min": _NUMBER,
+    "concurrency": _WHOLE,
+    "stall_s": _NUMBER,
 }
 _SPECIALIST: Final[Mapping[str, str]] = {
     "instances": _WHOLE,
@@ -51,6 +61,7 @@ _SPECIALIST: Final[Mapping[str, str]] = {
     "effort": _TEXT,
     "max_tokens": _WHOLE,
     "max_turns": _WHOLE,
+    "stall_s": _NUMBER,
     "tools": _TEXTS,
 }
 _PERSONAL: Final[Mapping[str, str]] = {**_FIELDS, "pass_environment": _TABLE}
@@ -71,9 +82,10 @@ _HANDLER: Final = re.compile(r"(?:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^:\0]+\.py):[
 class Config:
     """What a project sets; absent fields are None or empty. `specialists` is `{name: {field: value}}`, checked.
 
-    `setup_timeout_s` is seconds. `source` names the file it came from, empty when there was none; `notes` are sentences a
-    person should be told. `pass_environment`, which only a user's own file can have, names the variables that a program of `exec`
-    is given of our environment: `{the first word of its argv: names}`.
+    `setup_timeout_s` is seconds. `limits` and `stall_s` (seconds; None: the default) are what `[limits]` allows calls to a model.
+    `source` names the file it came from, empty when there was none; `notes` are sentences a person should be told.
+    `pass_environment`, which only a user's own file can have, names the variables that a program of `exec` is given of our
+    environment: `{the first word of its argv: names}`.
     """
 
     instances: int | None = None
@@ -85,6 +97,8 @@ class Config:
     on_failure: str = "isolate"
     exclude: tuple[str, ...] = attrs.field(default=(), converter=tuple)
     format: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    limits: Limits = attrs.field(factory=Limits)
+    stall_s: float | None = None
     specialists: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     pass_environment: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
     source: str = ""
@@ -94,7 +108,8 @@ class Config:
 def load_config(root: Path, user_config: Path | None = None) -> Config:
     """The configuration in a repository's top folder, over the one in the file `user_config` if that exists.
 
-    The repository's fields win, for each specialist field by field. Raises BadInput with every problem of both files.
+    The repository's fields win, for each specialist field by field; of `[limits]` the smaller number holds. Raises BadInput with
+    every problem of both files.
     """
     problems: list[str] = []
     fields: dict[str, Any] = {}
@@ -111,16 +126,33 @@ def load_config(root: Path, user_config: Path | None = None) -> Config:
     else:
         project = _read(shared, ("tool", "journeyman"), problems) if shared.is_file() else {}
         source = f"{shared}: tool.journeyman" if project else ""
+    return _config(fields, project, problems, source=source, notes=notes)
+
+
+def load_own(user_config: Path) -> Config:
+    """What a user's own file says by itself, for what belongs to no repository. Raises BadInput."""
+    problems: list[str] = []
+    fields = _read(user_config, (), problems, personal=True) if user_config.is_file() else {}
+    return _config(fields, {}, problems)
+
+
+def _config(below: dict[str, Any], above: dict[str, Any], problems: list[str], **about: Any) -> Config:
     if problems:
         raise BadInput(problems)
-    specialists = _merged(fields.pop("specialists", {}), project.pop("specialists", {}))
-    return Config(**{**fields, **project}, specialists=specialists, source=source, notes=notes)
+    specialists = _merged(below.pop("specialists", {}), above.pop("specialists", {}))
+    limits = _smaller(below.pop("limits", {}), above.pop("limits", {}))
+    stall_s = limits.pop("stall_s", None)
+    return Config(**{**below, **above}, limits=Limits(**limits), stall_s=stall_s, specialists=specialists, **about)
 
 
 def _merged(
     below: Mapping[str, Mapping[str, Any]], above: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     return {name: {**below.get(name, {}), **above.get(name, {})} for name in (*below, *above)}
+
+
+def _smaller(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: min(said[name] for said in (one, other) if name in said) for name in {**one, **other}}
 
 
 def _has_section(path: Path) -> bool:
@@ -171,6 +203,8 @@ class _Checker:
         found = self._table(table, _PERSONAL if self.personal else _FIELDS, self.inside)
         if "pass_environment" in found:
             found["pass_environment"] = self._passed(found["pass_environment"])
+        if "limits" in found:
+            found["limits"] = self._table(found["limits"], _LIMITS, (*self.inside, "limits"))
         rows = found.get("specialists", {})
         sound = {}
         for name, row in rows.items():
@@ -188,7 +222,7 @@ class _Checker:
         found = {}
         for name, value in table.items():
             wrong = _unknown(name, known) if name not in known else _wrong(name, value, known[name])
-            if name not in known and self.personal and _SECRET.search(name):
+            if self.personal and _is_secret(name, known):
                 continue
             if wrong is None:
                 found[name] = value
@@ -225,8 +259,12 @@ class _Checker:
         return None
 
 
+def _is_secret(name: str, known: Mapping[str, str]) -> bool:
+    return name not in known and known is not _LIMITS and _SECRET.search(name) is not None  # limits are of tokens
+
+
 def _unknown(name: str, known: Mapping[str, str]) -> str:
-    if _SECRET.search(name):
+    if _is_secret(name, known):
         return "credentials and endpoints are taken from your own environment only, never from a repository"
     return no_such_field(name, known)
 
@@ -235,7 +273,7 @@ def _wrong(name: str, value: Any, want: str) -> str | None:
     """What is wrong with a field's value, or None."""
     if not fits(value, want):
         return f"it must be {want}, not {kind_of(value)}"
-    wrong = cannot_be_kept(value)
+    wrong = cannot_be_kept(value) if want != _TABLE else None  # a table is looked at field by field
     if wrong:
         return wrong
     if name in _CHOICES and value not in _CHOICES[name]:
@@ -244,8 +282,10 @@ def _wrong(name: str, value: Any, want: str) -> str | None:
     most = _MOST_TOKENS if name == "max_tokens" else _MOST
     if want == _WHOLE and not least <= value <= most:
         return f"{value} is not from {least} to {most}"
+    if name == "stall_s" and value < _LEAST_STALL_S:
+        return f"{value} is not a number of seconds from {_LEAST_STALL_S:g} on"
     if want == _NUMBER and value <= 0:
-        return f"{value} is not a number of seconds above 0"
+        return f"{value} is not a number {'of seconds ' if name.endswith('_s') else ''}above 0"
     if want == _TEXTS and not all(one.strip() for one in value):
         return "one of them is empty"
     if name == "handler" and not _HANDLER.fullmatch(value):

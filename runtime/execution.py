@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from specialists import Ways, codemod_problem, known_languages
-from specialists.claude import credentials_problem
+from specialists.claude import STALL_S, Claude, credentials_problem
 from specialists.command import SIZE_CAP_BYTES
 
 from . import preparation
@@ -35,6 +35,7 @@ from .errors import BadInput, BadPlan, RepositoryRefused
 from .git import Repository
 from .handles import Notice
 from .journal import Journal
+from .limits import Gate, Limits
 from .progress import Progress
 from .report import RunReport, TaskReport, failed_files, failures_in
 from .runs import journal_path, landing_message, submitted_plan
@@ -73,7 +74,10 @@ class Options:
     budget_usd: float | None = None
     budget_tokens: int | None = None
     size_cap_bytes: int = SIZE_CAP_BYTES
-    pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)  # as `Config` has it
+    # As `Config` has them
+    limits: Limits = attrs.field(factory=Limits)
+    stall_s: float | None = None
+    pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -197,6 +201,7 @@ async def execute(
         str(repository.work_tree),
         size_cap_bytes=options.size_cap_bytes,
         look_ahead=options.look_ahead,
+        claude=Claude(Gate(options.limits), stall_s=options.stall_s or STALL_S),
         pass_environment=options.pass_environment,
     )
     journal = None

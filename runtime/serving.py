@@ -270,7 +270,7 @@ def _run_here(place: Place, plan_file: str, as_json: bool, flags: dict[str, Any]
         instances=flags["instances"], sequential=flags["sequential"], land=flags["land"], keep_commits=flags["keep_commits"],
         message=flags["message"], bisect=flags["bisect"] or flags["drop"], drop=flags["drop"], quiet=as_json,
         budget_usd=flags["budget_usd"], budget_tokens=flags["budget_tokens"],
-        pass_environment=place.config.pass_environment,
+        limits=place.config.limits, stall_s=place.config.stall_s, pass_environment=place.config.pass_environment,
     )  # fmt: skip
     outcome = trio.run(execute, plan, place.specialists, place.repository, options)
     if as_json:

@@ -112,7 +112,7 @@ class Claude:
     """All conversations of a runtime: one client, one gate, one price list. An async context; the client is made when it is first
     needed, from the environment (`ANTHROPIC_API_KEY`, `ANTHROPIC_BASE_URL`, ...), with retries left to us.
 
-    `model` is for specialists that name none. `stall_s` is how long a stream may be silent, seconds.
+    `model` and `stall_s`, how long a stream may be silent (seconds), are for specialists that name none.
     """
 
     gate: Gate = attrs.field(factory=Gate)
@@ -166,9 +166,11 @@ class Claude:
     def handler(self, specialist: Specialist) -> Handler:
         """The handler of a specialist's tasks that name no other way."""
 
+        claude = self if specialist.stall_s is None else cast("Claude", _Patient(self, specialist.stall_s))
+
         async def work(brief: Brief, workspace: Workspace | None) -> Any:
             assert brief.conversation is not None, "a handler with `talks` is given a conversation"
-            return await _Session(self, specialist, brief, workspace, brief.conversation).run()
+            return await _Session(claude, specialist, brief, workspace, brief.conversation).run()
 
         work.on_trio = True  # type: ignore[attr-defined]  # for `runtime.aio`: it is written for the runtime's own loop
         work.talks = True  # type: ignore[attr-defined]  # for the engine: it wants a conversation
@@ -185,6 +187,16 @@ class Claude:
         if usage.prompt_tokens > 200:
             self.chars_a_token += 0.2 * (min(8.0, max(2.0, characters / usage.prompt_tokens)) - self.chars_a_token)
         self.output_tokens += 0.2 * (usage.output_tokens - self.output_tokens)
+
+
+class _Patient:
+    """A runtime's `Claude` as one specialist has it: with a `stall_s` of its own, all else is the one's that they share."""
+
+    def __init__(self, claude: Claude, stall_s: float) -> None:
+        self._claude, self.stall_s = claude, stall_s
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._claude, name)
 
 
 class _AnswerBroke(Exception):

@@ -6,13 +6,15 @@ import attrs
 import pytest
 import trio
 import trio.testing
-from claude_stage import KEY, opening_of, stage, task, tokens
+from claude_stage import KEY, PLAIN, opening_of, stage, task, tokens
 from conftest import Repo
 from messages_api import Api, count_events
 from messages_faults import CATALOGUE, Answer, Cut, Fault, Reset, Silence, StreamError
 from messages_model import Reply, Request, Text, ToolUse
 from messages_worker import Worker
 from trio.testing import MockClock
+
+from specialists.claude import Claude
 
 # The SDK leaves its generators to the garbage collector when a stream ends in an error event; trio says so.
 pytestmark = pytest.mark.filterwarnings("ignore:Async generator '(anthropic|httpx2|httpcore2):ResourceWarning")
@@ -236,6 +238,29 @@ async def test_a_silent_stream_is_cancelled_asked_again_and_at_last_fails_the_at
         assert 270 <= report.makespan_s < 275
         assert [call.outcome for call in there.api.calls[1:4]] == ["client left at event 3"] * 3
         assert there.api.calls[4].digest == there.api.calls[1].digest
+        there.assert_nothing_lost(report)
+
+
+@pytest.mark.parametrize(("patience_s", "stalls"), [(None, 0), (200.0, 0), (30.0, 1)])
+async def test_a_specialist_may_have_a_patience_of_its_own(
+    patience_s: float | None, stalls: int, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`stall_s` of a specialist is what its streams may be silent, longer or shorter than the runtime's; who has none has the runtime's.
+    What is learned from its answers is everybody's."""
+    claudes: list[Claude] = []
+
+    def claude() -> Claude:
+        claudes.append(Claude(stall_s=100.0 if patience_s else 170.0))
+        return claudes[-1]
+
+    hasty = attrs.evolve(PLAIN, stall_s=patience_s)
+    faults = [Fault(2, Silence(150.0, 3))]
+    async with stage(shop, patient_clock, monkeypatch, faults=faults, specialists=[hasty], claude=claude) as there:
+        report = await there.run([task("a")])
+        assert report.ok
+        assert [call.outcome for call in there.api.calls].count("client left at event 3") == stalls
+        assert claudes[0].used[hasty.model]["requests"] == 3
+        assert claudes[0].client is not None
         there.assert_nothing_lost(report)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.config import Config, load_config
+from runtime.config import Config, load_config, load_own
 from runtime.errors import BadInput
+from runtime.limits import Limits
 
 FULL = """
 instances = 4
@@ -20,8 +21,16 @@ on_failure = "stop"
 exclude = ["vendor/**"]
 format = ["ruff format"]
 
+[limits]
+requests_per_min = 40
+input_tokens_per_min = 30_000
+output_tokens_per_min = 8_000.5
+concurrency = 6
+stall_s = 120
+
 [specialists.interface]
 instances = 5
+stall_s = 300
 helps = ["test"]
 
 [specialists.schema]
@@ -62,8 +71,10 @@ def test_every_field_is_read(tmp_path: Path) -> None:
         on_failure="stop",
         exclude=("vendor/**",),
         format=("ruff format",),
+        limits=Limits(40, 30_000, 8_000.5, 6),
+        stall_s=120,
         specialists={
-            "interface": {"instances": 5, "helps": ["test"]},
+            "interface": {"instances": 5, "stall_s": 300, "helps": ["test"]},
             "schema": {
                 "min_instances": 0,
                 "writes": ["db/**"],
@@ -114,6 +125,34 @@ def test_the_users_own_file_lies_below_the_projects(tmp_path: Path) -> None:
     assert (found.instances, found.max_instances) == (2, 4)
     assert found.specialists == {"ui": {"instances": 3, "prompt": "p"}}
     assert load_config(tmp_path / "none", tmp_path / "missing.toml") == Config()
+
+
+def test_of_two_limits_the_smaller_one_holds(tmp_path: Path) -> None:
+    """They are caps: a repository can tighten the user's own and not loosen them, and the other way round. One that only one of both
+    has holds; what neither has is as if there were no table."""
+    own = tmp_path / "user.toml"
+    own.write_text("[limits]\nconcurrency = 4\ninput_tokens_per_min = 10_000\nstall_s = 60\n")
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.journeyman.limits]\nconcurrency = 50\ninput_tokens_per_min = 500\nrequests_per_min = 7\nstall_s = 100\n"
+    )
+    found = load_config(tmp_path, own)
+    assert (found.limits, found.stall_s) == (Limits(7, 500, None, 4), 60)
+    (tmp_path / "pyproject.toml").unlink()
+    assert load_config(tmp_path, own).limits == Limits(None, 10_000, None, 4)
+    assert load_config(tmp_path).limits == Limits()
+
+
+def test_a_users_own_file_is_read_by_itself(tmp_path: Path) -> None:
+    """For the daemon's limits, which are no repository's; a limit that is spelt wrong is no credential, and is told of."""
+    own = tmp_path / "user.toml"
+    assert load_own(own) == Config()
+    own.write_text('api_key = "k"\n[limits]\nconcurrency = 2\n')
+    assert load_own(own) == Config(limits=Limits(concurrency=2))
+    own.write_text("[limits]\ninput_token_per_min = 2\n")
+    with pytest.raises(
+        BadInput, match=r"user.toml:2: limits.input_token_per_min: .* did you mean 'input_tokens_per_min'"
+    ):
+        load_own(own)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +208,25 @@ WRONG = [
     ('[specialists.ui]\n\nisolation = "vm"', "journeyman.toml:3: specialists.ui.isolation: 'vm' is not one of overlay"),
     ("[specialists.ui]\nmin_instances = -1", "specialists.ui.min_instances: -1 is not from 0 to 1000"),
     ('[specialists."a\\nb"]', "'a\\nb' is no name for a specialist"),
+    ("limits = 3", "journeyman.toml:1: limits: it must be a table, not a number"),
+    (
+        "[limits]\nconcurency = 3",
+        "journeyman.toml:2: limits.concurency: there is no such field; did you mean 'concurrency'?",
+    ),
+    ("[limits]\ntokens = 3", "limits.tokens: there is no such field; "),
+    (
+        "[limits]\nmodel = 'x'",
+        "limits.model: there is no such field; known are: requests_per_min, input_tokens_per_min, ",
+    ),
+    ("[limits]\nconcurrency = 0", "limits.concurrency: 0 is not from 1 to 1000"),
+    ("[limits]\nconcurrency = 1.5", "limits.concurrency: it must be a whole number, not a number"),
+    ("[limits]\nrequests_per_min = 0", "limits.requests_per_min: 0 is not a number above 0"),
+    ("[limits]\ninput_tokens_per_min = -5", "limits.input_tokens_per_min: -5 is not a number above 0"),
+    ("[limits]\noutput_tokens_per_min = '9'", "limits.output_tokens_per_min: it must be a number, not text"),
+    ("[limits]\nrequests_per_min = inf", "limits.requests_per_min: inf is not finite"),
+    ("[limits]\nstall_s = 0.5", "limits.stall_s: 0.5 is not a number of seconds from 1 on"),
+    ("[limits]\nstall_s = true", "limits.stall_s: it must be a number, not true/false"),
+    ("[specialists.ui]\nstall_s = 0", "specialists.ui.stall_s: 0 is not a number of seconds from 1 on"),
     ("x = ", "journeyman.toml:1: not TOML: "),
     ("a = 1\na = 2", "journeyman.toml:2: not TOML: "),
     ("a = " + "[" * 20_000, "journeyman.toml: it cannot be read: "),

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from claude_stage import KEY, edit
 from conftest import Repo
 from daemon_process import DaemonProcess, ended
+from messages_ledger import Call
 from messages_process import MessagesProcess
 from test_cli import journeyman
 
@@ -78,6 +80,80 @@ def test_a_spent_quota_closes_the_daemon_for_nobody(
                 assert [call.status for call in api.calls][:3] == [429, 429, 200]
                 assert client.post(f"{runs}/r1/resume", json={}).status_code < 300
                 assert ended(client, f"{runs}/r1")["ok"]
+        finally:
+            daemon.close()
+
+
+def one_at_a_time(calls: Sequence[Call]) -> bool:
+    """Whether each call began after the one before can have ended: no answer of this service begins before `SLOW_S` are over."""
+    begun = sorted(call.at_s for call in calls)
+    return all(later - earlier >= 0.9 * SLOW_S for earlier, later in pairwise(begun))
+
+
+def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """The user's own file says this."""
+    where = tmp_path / "config" / "journeyman" / "config.toml"
+    where.parent.mkdir(parents=True)
+    where.write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+MANY = {f"m{number}.py": "x = 1\n" for number in range(4)}
+SLOW_S = 0.1
+
+
+@pytest.mark.parametrize(("at_once", "alone"), [(1, True), (50, False)])
+def test_the_configurations_limits_hold_on_the_command_line(
+    at_once: int, alone: bool, repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`[limits]` of the repository over the user's own, of which the smaller number holds: with a concurrency of one the service never has
+    two calls at once, and more with fifty. A stream that is silent for `stall_s` is asked again. What is wrong is told, and nothing is asked."""
+    repo.commit({**MANY, "journeyman.toml": f"[limits]\nconcurrency = {at_once}\nstall_s = 100\n"})
+    own_configuration(tmp_path, monkeypatch, "[limits]\nconcurrency = 30\nstall_s = 1\n")
+    options = ["--first-s", str(SLOW_S), "--fault", "2=silence-300-at-3"]
+    with MessagesProcess(tmp_path / "ledger", *options) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        done = journeyman("refactor", "--goal", GOAL, "m*.py", "--yes", "--json", cwd=repo.path)
+        assert (done.code, done.json["ok"]) == (0, True), done.err
+        calls = api.calls
+        assert (len(calls), one_at_a_time(calls)) == (13, alone)
+        assert [call.outcome for call in calls if call.fault] == ["client left at event 3"]
+        repo.write({"journeyman.toml": "[limits]\nconcurrency = 0\n"})
+        done = journeyman("resume", "r1", cwd=repo.path)
+        assert (done.code, "journeyman.toml:2: limits.concurrency: 0 is not from 1 to 1000" in done.err) == (2, True)
+
+
+def test_the_users_own_limits_hold_for_all_of_the_daemon(
+    repo: Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs at once behind the daemon's one gate: a concurrency of one in the user's own configuration is kept by both together, whatever
+    the repository says of it; how long a stream may be silent is the repository's to say. A file that is wrong is told at the start."""
+    repo.commit({**MANY, "journeyman.toml": "[limits]\nconcurrency = 50\nstall_s = 1\n"})
+    own_configuration(tmp_path, monkeypatch, "[limits]\nconcurrency = 1\n")
+    options = ["--first-s", str(SLOW_S), "--fault", "2=silence-300-at-3"]
+    with MessagesProcess(tmp_path / "ledger", *options) as api:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        daemon = DaemonProcess(tmp_path)
+        try:
+            runs = daemon.register(repo)
+            with daemon.client() as client:
+                made = []
+                for paths in (["m0.py", "m1.py"], ["m2.py", "m3.py"]):
+                    tasks = [
+                        {"id": one, "specialist": "service", "writes": [one], "goal": GOAL.replace("{file}", one)}
+                        for one in paths
+                    ]
+                    answer = client.post(runs, json={"plan": {"task": tasks}, "settings": {"yes": True}})
+                    assert answer.status_code == 201, answer.text
+                    made.append(answer.headers["location"])
+                assert [ended(client, address)["ok"] for address in made] == [True, True]
+            assert (len(api.calls), one_at_a_time(api.calls)) == (13, True)
+            daemon.stop()
+            (tmp_path / "config/journeyman/config.toml").write_text("[limits]\nconcurrency = 0\n")
+            done = daemon.journeyman("serve", cwd=daemon.folder)
+            assert (done.returncode, "limits.concurrency: 0 is not from 1 to 1000" in done.stderr) == (2, True)
         finally:
             daemon.close()
 

@@ -119,7 +119,8 @@ class Specialist:
     overflow an idle instance may take besides its own crew's. `writes` are the globs a task may write when it claims
     nothing itself; `prompt` is the charter a model is given; `checks` are commands (argv strings) that belong to its
     work; `isolation` is where an attempt's files are when the task's way does not decide it. With a model: `model` and `effort`
-    (empty: the default), `max_tokens` an answer and `max_turns` a conversation may have, `tools` it may use (None: all).
+    (empty: the default), `max_tokens` an answer and `max_turns` a conversation may have, `stall_s` seconds for which an answer's
+    stream may be silent (None: the default), `tools` it may use (None: all).
     """
 
     name: str
@@ -135,6 +136,7 @@ class Specialist:
     effort: str = attrs.field(default="", kw_only=True)
     max_tokens: int = attrs.field(default=16_000, kw_only=True)
     max_turns: int = attrs.field(default=60, kw_only=True)
+    stall_s: float | None = attrs.field(default=None, kw_only=True)
     tools: tuple[str, ...] | None = attrs.field(
         default=None, kw_only=True, converter=attrs.converters.optional(_strings)
     )

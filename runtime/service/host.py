@@ -16,10 +16,12 @@ from typing import Any
 import attrs
 import trio
 
+from ..config import load_own
 from ..errors import BadInput, JourneymanError
 from ..git import Repository
 from ..limits import Gate as CallGate
 from ..telemetry import Traced, untraced
+from ..terminal import user_config
 from .gate import AttemptGate
 from .live import Log
 from .places import Places, write
@@ -80,12 +82,14 @@ class Host:
     ) -> AsyncIterator[Host]:
         """Serve the registered repositories until the block is left; what still runs then is cancelled, and resumable.
 
-        Without `recall` no list is read or written, and nothing is taken up.
+        Without `recall` no list is read or written, and nothing is taken up. Calls to a model are within the `[limits]` of the user's
+        own configuration alone: they are for one account, and no repository's file may loosen them. Raises BadInput.
         """
         limits = limits or Limits()
         limits.check()
+        calls = CallGate((await trio.to_thread.run_sync(load_own, user_config())).limits)
         async with trio.open_nursery() as nursery:
-            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), CallGate(), jobs, recall, traced)
+            host = cls(places, nursery, log, limits, AttemptGate(limits.instances), calls, jobs, recall, traced)
             for path in _registered(places.repositories) if recall else ():
                 try:
                     await host.register(path, remember=False)

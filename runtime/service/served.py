@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from specialists import Ways, known_languages
-from specialists.claude import Claude
+from specialists.claude import STALL_S, Claude
 
 from .. import refactor as refactors
 from .. import runs as past_runs
@@ -387,8 +387,9 @@ class Served:
         if submission.mode == "run":
             text, form = plan_text(submission)
             plan = await trio.to_thread.run_sync(load_plan, text, form, live.run, place)
-        claude, passed = Claude(self.calls), place.config.pass_environment
-        ways = Ways(self.jobs, str(place.repository.work_tree), claude=claude, pass_environment=passed)
+        config = place.config
+        claude = Claude(self.calls, stall_s=config.stall_s or STALL_S)
+        ways = Ways(self.jobs, str(place.repository.work_tree), claude=claude, pass_environment=config.pass_environment)
         options = Options(
             land=settings.land,
             keep_commits=settings.keep_commits,
