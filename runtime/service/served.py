@@ -17,19 +17,16 @@ import attrs
 import msgspec
 import trio
 
-from specialists import Ways, known_languages
+from specialists import Ways
 from specialists.claude import STALL_S, Claude
 
 from .. import refactor as refactors
 from .. import runs as past_runs
-from ..config import load_config
 from ..core.record import DONE, FINAL
 from ..core.task import Plan
-from ..crew import specialists
 from ..engine import Runtime
 from ..errors import BadInput, JourneymanError, RunHeld
-from ..execution import Options, capped, checked, conclude
-from ..foretell import cost
+from ..execution import Options, capped, conclude
 from ..git import Repository
 from ..handles import Notice, notices
 from ..journal import Journal, Reader, Writer
@@ -57,7 +54,7 @@ from ..submission import (
     key_name,
 )
 from ..telemetry import Traced, untraced
-from ..terminal import Place, configured, edited, user_config
+from ..terminal import configured, edited
 from . import memory
 from .documents import news_document
 from .gate import AttemptGate
@@ -65,7 +62,7 @@ from .kept import left_open, recalled, recorded, submission_of
 from .live import Came, Live, Log, Status
 from .problems import Problem
 from .queue import Queue
-from .reading import Claims, claims_of, load_plan, plan_text
+from .reading import Claims, load_plan, place_of, plan_text, prepared, prepared_again, prepared_refactor
 from .together import Together
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
@@ -115,17 +112,19 @@ class Served:
         self, text: str, form: str, settings: Settings, *, client: str, key: str = "", name: str = "plan"
     ) -> tuple[str, bool]:
         """Take a plan in; (run, whether it is new). When this returns, the journal has it. Raises BadPlan, Problem, RunHeld."""
-        return await self._take_in(partial(self._prepare, text, form, name, settings), settings, client, key)
+        return await self._take_in(
+            partial(prepared, self.repository, text, form, name, settings), settings, client, key
+        )
 
     async def refactor(self, wish: Refactor, settings: Settings, *, client: str, key: str = "") -> tuple[str, bool]:
         """Take in one specialist's task over many files, as `submit` does a plan. Raises BadInput when there is nothing to do."""
-        return await self._take_in(partial(self._prepare_refactor, wish, settings), settings, client, key)
+        return await self._take_in(partial(prepared_refactor, self.repository, wish, settings), settings, client, key)
 
     async def look_ahead(self, text: str, form: str) -> dict[str, Any]:
         """What a plan would do. Raises BadPlan."""
 
         def look() -> dict[str, Any]:
-            place = self._place()
+            place = place_of(self.repository)
             return outlook(configured(load_plan(text, form, "plan", place), place.config), place, "plan").document()
 
         return await trio.to_thread.run_sync(look)
@@ -155,48 +154,6 @@ class Served:
                 await self._enter(live)
         self.log("run submitted", repository=self.id, run=run, client=client, tasks=len(plan.tasks))
         return run, True
-
-    def _prepare(self, text: str, form: str, name: str, settings: Settings) -> tuple[Plan, Claims]:
-        """A plan from its text, checked whole as the command line does it. In a thread: it reads files."""
-        place = self._place()
-        return self._judged(place, configured(load_plan(text, form, name, place), place.config), settings, name)
-
-    def _prepare_refactor(self, wish: Refactor, settings: Settings) -> tuple[Plan, Claims]:
-        place = self._place()
-        wish.check([one.name for one in place.specialists], known_languages())
-        made = refactors.batch(
-            place.repository,
-            wish.paths,
-            refactors.How(wish.rewrite, wish.codemod, tuple(wish.exec) if wish.exec else None, wish.goal),
-            place.specialists,
-            specialist=wish.specialist,
-            size=wish.batch,
-            passes=wish.passes,
-            containing=wish.containing,
-            exclude=wish.exclude,
-            always_exclude=place.config.exclude,
-            together=wish.together,
-            max_failures=wish.max_failures,
-            format=wish.format,
-            checks=wish.checks,
-            base=wish.base,
-            ignore_dirty=wish.ignore_dirty,
-        )
-        if not made.plan.tasks:
-            raise BadInput(f"nothing to do: none of the {len(made.files)} files can match")
-        return self._judged(place, configured(made.plan, place.config), settings, "refactor")
-
-    def _judged(self, place: Place, plan: Plan, settings: Settings, name: str) -> tuple[Plan, Claims]:
-        prepared = checked(plan, place.specialists, place.repository, name)
-        foretold = cost(plan, place.specialists, place.repository, settings.budget_usd)
-        if foretold is not None and not settings.allows_spending(plan):
-            raise BadInput(f"{foretold}; give a budget (budget_usd, budget_tokens), or settings.yes")
-        return plan, claims_of(place, plan, prepared.keys)
-
-    def _place(self) -> Place:
-        repository = Repository.open(self.repository.work_tree)
-        config = load_config(repository.work_tree, user_config())
-        return Place(repository, config, specialists(config, repository.work_tree))
 
     async def _known(self, key: str, print_: str) -> str:
         """The run that an idempotency key stands for already. Raises Problem when it was used for something else."""
@@ -240,9 +197,7 @@ class Served:
                 )
                 submission.settings = before.settings.within(**budgets)
                 if not started:
-                    claims = (
-                        await trio.to_thread.run_sync(self._prepare, *plan_text(submission), run, submission.settings)
-                    )[1]
+                    claims = (await trio.to_thread.run_sync(prepared_again, self.repository, run, submission))[1]
                 await trio.to_thread.run_sync(writer.remember, {QUEUED + run: encode(submission)})
                 await trio.to_thread.run_sync(writer.close_run, run, "open")
                 await self._enter(Live(run, submission, claims, entry.title))
@@ -269,7 +224,7 @@ class Served:
             again(records, task)  # whether that can be
         elif mode == "retry" and all(record.state == DONE for record in records.values()):
             raise Problem("wrong-state", f"run {run}: every task is done, there is nothing to try again")
-        return edited(self._place(), {name: record.task for name, record in records.items()}, edits)
+        return edited(place_of(self.repository), {name: record.task for name, record in records.items()}, edits)
 
     async def recover(self) -> None:
         """Take up what was open when the last daemon ended, as soon as no other process holds the repository."""
@@ -300,11 +255,7 @@ class Served:
                     started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
                     if not started:
                         await trio.to_thread.run_sync(writer.begin_again, run)
-                        claims = (
-                            await trio.to_thread.run_sync(
-                                self._prepare, *plan_text(submission), run, submission.settings
-                            )
-                        )[1]
+                        claims = (await trio.to_thread.run_sync(prepared_again, self.repository, run, submission))[1]
                 except JourneymanError as error:
                     await self._note_end(writer, run, submission, Came("failed", str(error)))
                     continue
@@ -382,7 +333,7 @@ class Served:
 
     async def _perform(self, live: Live, writer: Writer) -> Came:
         submission, settings = live.submission, live.submission.settings
-        place = await trio.to_thread.run_sync(self._place)
+        place = await trio.to_thread.run_sync(place_of, self.repository)
         plan = None
         if submission.mode == "run":
             text, form = plan_text(submission)
@@ -560,7 +511,7 @@ class Served:
         self, run: str, message: str = "", keep_commits: bool = False, split_by: str = ""
     ) -> tuple[str, ...]:
         """Bring a run's result onto the branch that is checked out. Raises RepositoryRefused, ChecksRed."""
-        place = await trio.to_thread.run_sync(self._place) if split_by else None
+        place = await trio.to_thread.run_sync(place_of, self.repository) if split_by else None
         parts = refactors.parts(split_by, place.repository, place.specialists) if place is not None else None
         async with self._changing(run) as opener:
             return await past_runs.land(
