@@ -18,7 +18,7 @@ from .errors import BadInput
 
 Mode = Literal["run", "resume", "retry"]
 QUEUED: Final = "queued/"
-"""Before a run's name: the journal's key of its `Submission`, from before it is acknowledged until it has ended."""
+"""Before a run's name: the journal's key of its `Submission`, from before it is acknowledged until nothing of it is open."""
 
 ENDED: Final = "ended/"
 """Before a run's name: the journal's key of its `Ended`."""
@@ -140,10 +140,10 @@ class Receipt(msgspec.Struct):
 
 
 class Ended(msgspec.Struct, omit_defaults=True):
-    """What is kept of a submission when its run has ended: whose it was, and what its records do not say."""
+    """What is kept of a submission when its run has ended or stopped: whose it was, and what its records do not say."""
 
     client: str = "local"
-    error: str = ""  # why it could not be run, or not be landed
+    error: str = ""  # why it could not be begun, gone on with or landed
     culprit: str | None = None
     exit: int | None = None  # the exit code of the command that had done the same
     at: float = 0.0

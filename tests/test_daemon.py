@@ -395,6 +395,70 @@ def test_a_repository_that_is_not_there_is_kept_in_mind(daemon: DaemonProcess, r
         assert ended(client, f"{runs}/r1")["state"] == "done"
 
 
+def test_what_cannot_be_taken_up_is_kept(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A daemon that starts while the configuration is broken loses nothing: what had begun and what was queued are interrupted and say
+    why, `resume` says it too, and as soon as it is mended the one goes on, by itself, and the other is begun when it is told to."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        for number in range(3):
+            client.post(runs, json={"plan": waiting(go, number, 5)})
+        next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
+    daemon.kill()
+    repo.write({"journeyman.toml": "broken = ["})
+    daemon.start()
+    with daemon.client() as client:
+        for run in ("r1", "r2", "r3"):
+            told = client.get(f"{runs}/{run}").json()
+            assert (told["state"], "journeyman.toml" in told["error"], told["ok"]) == ("interrupted", True, False)
+            refused = client.post(f"{runs}/{run}/resume")
+            assert (refused.status_code, refused.json()["code"]) == (422, "bad-input")
+        assert client.post(f"{runs}/r3/cancel").json()["state"] == "cancelled"
+    daemon.kill()  # and once more: it is still broken
+    daemon.start()
+    with daemon.client() as client:
+        assert client.get(f"{runs}/r1").json()["state"] == "interrupted"
+        (repo.path / "journeyman.toml").unlink()
+        assert client.post(f"{runs}/r2/resume").status_code == 200
+        assert daemon.until("run taken up")["run"] == "r1"
+        go.touch()
+        for run in ("r1", "r2"):
+            told = ended(client, f"{runs}/{run}")
+            assert (told["state"], told["error"], told["counts"]) == ("done", None, {"done": 2})
+        assert client.get(f"{runs}/r3").json()["state"] == "cancelled"
+
+
+def test_what_cannot_begin_at_its_turn_is_kept(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A configuration that is broken when a queued run's turn comes ends neither that run nor a retry: they say why, and are begun
+    when it is mended, the retry with its edits."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    failing = {"id": "f", "specialist": "service", "writes": ["src/m0.py"], "exec": ["false"], "attempts": 1}
+    with daemon.client() as client:
+        assert (
+            ended(client, client.post(runs, json={"plan": {"task": [failing]}}).headers["location"])["state"]
+            == "failed"
+        )
+        client.post(runs, json={"plan": waiting(go, 0, 1)})
+        client.post(runs, json={"plan": rewriting(1)})
+        assert client.post(f"{runs}/r1/retry", json={"edits": {"f": {"exec": ["true"]}}}).json()["state"] == "queued"
+        next(one for one in events(client, f"{runs}/r2/events") if one[0] == "started")
+        repo.write({"journeyman.toml": "broken = ["})
+        go.touch()
+        assert ended(client, f"{runs}/r2")["state"] == "done"
+        for run in ("r1", "r3"):
+            told = ended(client, f"{runs}/{run}")
+            assert (told["state"], "journeyman.toml" in told["error"]) == ("interrupted", True)
+        (repo.path / "journeyman.toml").unlink()
+        assert client.post(f"{runs}/r1/resume").status_code == 200
+        assert daemon.until("run taken up")["run"] == "r3"
+        for run in ("r1", "r3"):
+            told = ended(client, f"{runs}/{run}")
+            assert (told["state"], told["error"]) == ("done", None)
+
+
 def test_a_repository_is_unregistered(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """Not while a run of it goes on; afterwards it is not served, by the next daemon neither. Registered again, it has its runs."""
     repo.commit(FILES)

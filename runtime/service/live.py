@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import attrs
+import msgspec
 import trio
 
 from ..core.machine import Machine
+from ..core.record import FINAL
 from ..engine import Runtime
 from ..report import RunReport
 from ..submission import Settings, Submission
@@ -44,6 +46,18 @@ class Live:
         """Its machine, once there is something in it."""
         runtime = self.runtime
         return runtime.machine if runtime is not None and runtime.machine.opened.run else None
+
+    @property
+    def open(self) -> bool:
+        """Whether anything of it is still to be done, as far as its machine knows; one that has none has not begun."""
+        machine = self.machine
+        return machine is None or any(record.state not in FINAL for record in machine.records.values())
+
+    def on_hold(self, state: str) -> Submission:
+        """Its submission as it is kept while the run has stopped in this state."""
+        whose = self.submission
+        mode = "resume" if self.machine is not None else whose.mode
+        return msgspec.structs.replace(whose, held=state == "paused", mode=mode)
 
     async def begun(self) -> None:
         """Wait until its tasks are there, or it is over."""

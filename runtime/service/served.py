@@ -66,7 +66,8 @@ from .reading import Claims, load_plan, place_of, plan_text, prepared, prepared_
 from .together import Together
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
-_AGAIN_S = 5.0  # how often a repository that another process holds is looked at again
+_AGAIN_S = 5.0  # how often what could not be taken up is looked at again, at first
+_MOST_AGAIN_S = 60.0  # and in the end
 
 
 @attrs.define(eq=False)
@@ -95,6 +96,11 @@ class Served:
     _intake: trio.Lock = attrs.field(factory=trio.Lock)
     _landing: trio.Lock = attrs.field(factory=trio.Lock)
     _tidying: bool = False
+    # What is to be taken up: first everything that is open, then {run: what was in its way} of what could not be begun
+    _all: bool = True
+    _unbegun: dict[str, str] = attrs.field(factory=dict)
+    _again: trio.Event = attrs.field(factory=trio.Event)  # there is something in `_unbegun`
+    _again_s: float = _AGAIN_S
     _listing: Together[list[past_runs.RunEntry]] = attrs.field(init=False)
     _listed: tuple[Writer | None, int, list[past_runs.RunEntry]] = (None, 0, [])  # as of a writer's version
 
@@ -184,13 +190,17 @@ class Served:
             if entry.state == "running":
                 raise Problem("repository-held", f"run {run} is going on in another process")
             self._refuse_ended(entry, mode)
+            await trio.to_thread.run_sync(place_of, self.repository)  # what would be in its way is told at once
             async with self.writing() as writer:
                 before = await trio.to_thread.run_sync(submission_of, self.path, run)
                 started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
                 checked_edits: dict[str, dict[str, Any]] = {}
-                if edits or task or (started and mode == "retry"):
+                if mode == "resume":
+                    mode = await self._way_on(run, before, started)
+                    checked_edits, task = (before.edits, before.task) if mode == "retry" else ({}, "")
+                elif edits or task or started:
                     checked_edits = await trio.to_thread.run_sync(self._edited, run, mode, edits or {}, task)
                 submission = msgspec.structs.replace(
                     before, mode=mode if started else "run", edits=checked_edits, task=task, held=False, at=time.time()
@@ -198,8 +208,13 @@ class Served:
                 submission.settings = before.settings.within(**budgets)
                 if not started:
                     claims = (await trio.to_thread.run_sync(prepared_again, self.repository, run, submission))[1]
-                await trio.to_thread.run_sync(writer.remember, {QUEUED + run: encode(submission)})
-                await trio.to_thread.run_sync(writer.close_run, run, "open")
+                kept: dict[str, bytes | None] = {QUEUED + run: encode(submission), ENDED + run: None}
+                await trio.to_thread.run_sync(writer.remember, kept)
+                if started:
+                    await trio.to_thread.run_sync(writer.close_run, run, "open")
+                else:
+                    await trio.to_thread.run_sync(writer.begin_again, run)
+                self._unbegun.pop(run, None)
                 await self._enter(Live(run, submission, claims, entry.title))
         self.log(f"run to {mode}", repository=self.id, run=run)
 
@@ -226,45 +241,79 @@ class Served:
             raise Problem("wrong-state", f"run {run}: every task is done, there is nothing to try again")
         return edited(place_of(self.repository), {name: record.task for name, record in records.items()}, edits)
 
+    async def _way_on(self, run: str, submission: Submission, started: bool) -> Mode:
+        """How an open run is gone on with: begun, resumed, or tried again by a retry that had not begun."""
+        if not started:
+            return "run"
+        has_open = partial(past_runs.has_open, self.repository, run)
+        return "retry" if submission.mode == "retry" and not await trio.to_thread.run_sync(has_open) else "resume"
+
     async def recover(self) -> None:
-        """Take up what was open when the last daemon ended, as soon as no other process holds the repository."""
+        """Take up what was open when the last daemon ended, as soon as no other process holds the repository; what cannot be, or not
+        be begun later, is tried again and again."""
+        said = ""
         try:
             while not self.draining:
                 try:
                     async with self._intake:
                         await self._recover()
-                    return
                 except RunHeld as error:
-                    self.looked.set()
                     self.log("repository held", repository=self.id, pid=error.pid)
-                    await trio.sleep(_AGAIN_S)
-        except JourneymanError as error:
-            self.log("repository cannot be taken up", repository=self.id, error=str(error))
+                except JourneymanError as error:
+                    if str(error) != said:
+                        said = str(error)
+                        self.log("repository cannot be taken up", repository=self.id, error=said)
+                self.looked.set()
+                if not self._all and not self._unbegun:
+                    await self._again.wait()
+                self._again = trio.Event()
+                await trio.sleep(self._again_s)
+                self._again_s = self._again_s if self._all else min(2 * self._again_s, _MOST_AGAIN_S)
         finally:
             self.looked.set()
 
     async def _recover(self) -> None:
         open_ = await trio.to_thread.run_sync(left_open, self.path)
-        if not open_:
-            return
-        async with self.writing() as writer:
-            for run, submission in open_.items():
-                if submission.held or run in self.live:
-                    continue
-                try:
-                    started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
-                    if not started:
-                        await trio.to_thread.run_sync(writer.begin_again, run)
-                        claims = (await trio.to_thread.run_sync(prepared_again, self.repository, run, submission))[1]
-                except JourneymanError as error:
-                    await self._note_end(writer, run, submission, Came("failed", str(error)))
-                    continue
-                has_open = partial(past_runs.has_open, self.repository, run)
-                broken_off = submission.mode == "retry" and await trio.to_thread.run_sync(has_open)
-                if broken_off or (started and submission.mode == "run"):
-                    submission.mode = "resume"
-                self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
-                await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
+        wanted = {
+            run: one
+            for run, one in open_.items()
+            if not one.held and run not in self.live and (self._all or run in self._unbegun)
+        }
+        for run in self._unbegun.keys() - wanted.keys():
+            del self._unbegun[run]
+        everywhere = await self._obstacle() if wanted else ""  # before anybody is kept from the journal
+        if any(not everywhere or self._unbegun.get(run) != everywhere for run in wanted):
+            async with self.writing() as writer:
+                for run, submission in wanted.items():
+                    why = everywhere or await self._take_up(writer, run, submission)
+                    if why and why != self._unbegun.get(run):
+                        await self._note_open(writer, run, submission, Came("interrupted", why))
+                        self._unbegun[run] = why
+                        self.log("run not taken up", repository=self.id, run=run, error=why)
+        self._all = False
+
+    async def _obstacle(self) -> str:
+        """What is in the way of every run here."""
+        try:
+            await trio.to_thread.run_sync(place_of, self.repository)
+        except JourneymanError as error:
+            return str(error)
+        return ""
+
+    async def _take_up(self, writer: Writer, run: str, submission: Submission) -> str:
+        """Go on with a run of the last daemon's; what is in its way, in words, is told and changes nothing of it."""
+        try:
+            started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
+            if not started:
+                claims = (await trio.to_thread.run_sync(prepared_again, self.repository, run, submission))[1]
+                await trio.to_thread.run_sync(writer.begin_again, run)
+            submission.mode = await self._way_on(run, submission, started)
+        except JourneymanError as error:
+            return str(error)
+        self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
+        self._unbegun.pop(run, None)
+        await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
+        return ""
 
     # --- the life of a run -------------------------------------------------------------------------------------
 
@@ -291,16 +340,16 @@ class Served:
                     try:
                         came = await self._perform(live, writer)
                     except Exception as failure:
-                        came = Came("failed", _words(failure))
+                        came = Came("interrupted" if live.open else "failed", _words(failure))
                         live.opened.set()
-                if live.wish == "cancel" and live.scope.cancelled_caught:
+                if live.wish == "cancel" and (live.scope.cancelled_caught or came.state in OPEN):
                     came = came._replace(state=await self._cancelled(live, writer))
                 if came.state == "interrupted" and live.wish == "pause":
                     came = came._replace(state="paused")
                 async with live.noting:
                     live.noted = True
                     if came.state in OPEN:
-                        await self._note_open(writer, live, came.state)
+                        await self._note_open(writer, live.run, live.on_hold(came.state), came)
                     else:
                         await self._note_end(writer, live.run, live.submission, came)
         except JourneymanError as failure:  # the journal cannot be written: it stays as it is, to be taken up later
@@ -310,6 +359,11 @@ class Served:
             self.queue.remove(live.run)
             self.finished += 1
             memory.run_ended(self.finished)
+            if live.machine is not None:
+                self._again_s = _AGAIN_S
+            elif came.state == "interrupted" and came.error:
+                self._unbegun[live.run] = came.error
+                self._again.set()
             live.opened.set()
             live.over.set()
             why = {"error": came.error} if came.error else {}
@@ -388,20 +442,15 @@ class Served:
             return "cancelled"
         return await past_runs.cancel(self.repository, live.run, self._opener(writer))
 
-    async def _note_open(self, writer: Writer, live: Live, state: str) -> None:
-        submission = msgspec.structs.replace(live.submission, held=state == "paused")
-        if live.machine is not None and submission.mode in ("run", "retry"):
-            submission.mode = "resume"
-        await trio.to_thread.run_sync(writer.remember, {QUEUED + live.run: encode(submission)})
-        await trio.to_thread.run_sync(writer.close_run, live.run, state)
+    async def _note_open(self, writer: Writer, run: str, submission: Submission, came: Came) -> None:
+        """What has stopped, or could not be begun, keeps its submission; why is told beside it."""
+        values = {QUEUED + run: encode(submission), ENDED + run: encode(_ended(submission, came))}
+        await trio.to_thread.run_sync(writer.remember, values)
+        await trio.to_thread.run_sync(writer.close_run, run, came.state)
 
     async def _note_end(self, writer: Writer, run: str, submission: Submission, came: Came) -> None:
-        may = submission.settings
-        ended = Ended(
-            submission.client, came.error, came.culprit, came.exit, submission.at, may.budget_usd, may.budget_tokens
-        )
         await trio.to_thread.run_sync(writer.close_run, run, came.state)
-        values: Mapping[str, bytes | None] = {QUEUED + run: None, ENDED + run: encode(ended)}
+        values = {QUEUED + run: None, ENDED + run: encode(_ended(submission, came))}
         await trio.to_thread.run_sync(writer.remember, values)
 
     @asynccontextmanager
@@ -586,6 +635,7 @@ class Served:
                     "wrong-state", f"it has runs that are queued or go on: {runs}; cancel them, or wait for them"
                 )
             self.left = self.draining = True
+            self._again.set()
 
     def _refuse_when_draining(self) -> None:
         if self.left:
@@ -719,6 +769,13 @@ class Served:
         if tip is None:
             raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
         return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
+
+
+def _ended(submission: Submission, came: Came) -> Ended:
+    may = submission.settings
+    return Ended(
+        submission.client, came.error, came.culprit, came.exit, submission.at, may.budget_usd, may.budget_tokens
+    )
 
 
 def _words(error: BaseException) -> str:
