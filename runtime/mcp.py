@@ -166,11 +166,11 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
         ctx: Context, paths: list[str], repository: str = "", pattern: str = "", replacement: str = "", language: str = "",
         codemod: str = "", exec: list[str] | None = None, goal: str = "", checks: list[str] | None = None, batch: int | None = None,
         exclude: list[str] | None = None, wait: bool = True, land: bool = False, instances: int | None = None,
-        budget_usd: float | None = None,
+        budget_usd: float | None = None, key: str = "",
     ) -> dict[str, Any]:  # fmt: skip
         """One change over many files, one task a file: a structural rewrite (`pattern`, `replacement`, `language`), a LibCST
         `codemod`, a program (`exec`, an argv with {file}), or a `goal` in words for Claude. `paths` are files, folders or globs
-        of tracked files.
+        of tracked files. The same `key` and arguments never run twice.
         """
         rewrite = {"pattern": pattern, "replace": replacement, "language": language} if pattern else None
         wish = {
@@ -179,7 +179,7 @@ def _add_runs(server: MCPServer[Any], rest: Rest) -> None:
         }  # fmt: skip
         runs = await rest.runs(ctx, repository)
         body = {"refactor": wish, "settings": _settings(land, instances, budget_usd), "client": "mcp"}
-        return await _hand_over(rest, ctx, runs, f"{runs.removesuffix('/runs')}/refactors", body, wait, "")
+        return await _hand_over(rest, ctx, runs, f"{runs.removesuffix('/runs')}/refactors", body, wait, key)
 
     @server.tool()
     async def land(

@@ -5,10 +5,11 @@ Knows fields, their limits and the journal's names for them; not what becomes of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -26,6 +27,7 @@ ENDED: Final = "ended/"
 CLIENT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@:/-]{0,63}")
 KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 MOST_MESSAGE: Final = 20_000
+_REQUEST: Final = "request:"  # before a fingerprint of what was asked for
 
 
 class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         return self.yes or any(limit is not None for limit in limits)
 
 
-class Refactor(msgspec.Struct, forbid_unknown_fields=True):
+class Refactor(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     """One specialist's task over many files, as `journeyman refactor` takes it; at most one of the ways."""
 
     paths: list[str]
@@ -138,6 +140,11 @@ class Receipt(msgspec.Struct):
     run: str
     fingerprint: str
 
+    def stands_for(self, print_: str) -> bool:
+        """Whether it was this request. Older receipts are of the plan that came of one, which another repository would not make again:
+        those are believed, as a run that is found once more does less harm than a second one."""
+        return self.fingerprint == print_ or not self.fingerprint.startswith(_REQUEST)
+
 
 class Ended(msgspec.Struct, omit_defaults=True):
     """What is kept of a submission when its run has ended or stopped: whose it was, and what its records do not say."""
@@ -151,9 +158,16 @@ class Ended(msgspec.Struct, omit_defaults=True):
     budget_tokens: int | None = None
 
 
-def fingerprint(plan: Mapping[str, Any], settings: Settings) -> str:
-    """Tells two submissions apart."""
-    return hashlib.sha256(msgspec.json.encode((plan, settings), order="deterministic")).hexdigest()
+def fingerprint(asked: Any, settings: Settings) -> str:
+    """Tells two requests apart by what was asked for, not by who asks or what it comes to in the repository as it is."""
+    return _REQUEST + hashlib.sha256(msgspec.json.encode((asked, settings), order="deterministic")).hexdigest()
+
+
+def plan_told(text: str, form: str) -> tuple[str, Any]:
+    """(form, content) of a plan that was handed over: the same for the same JSON, whatever the order of its fields."""
+    with contextlib.suppress(msgspec.MsgspecError, RecursionError):  # whoever prepares it says what is wrong with it
+        return form, msgspec.json.decode(text) if form == "json" else text
+    return form, text
 
 
 def checked_client(name: str | None, default: str = "local") -> str:

@@ -18,6 +18,9 @@ from conftest import Repo
 from daemon_process import FILES, DaemonProcess, ended, events, rewriting, waiting
 from nothing_lost import Checkout, git, nothing_lost
 
+from runtime.journal import Writer
+from runtime.submission import Receipt, encode, key_name
+
 
 def test_a_run_from_submission_to_landing(daemon: DaemonProcess, repo: Repo) -> None:
     """Submitted, watched, looked at and landed over the socket; the checkout is untouched until `land`."""
@@ -112,6 +115,48 @@ def test_a_key_makes_a_submission_once(daemon: DaemonProcess, repo: Repo) -> Non
     with daemon.client() as client:
         assert client.post(runs, json={"plan": rewriting(0)}, headers=key).json()["run"] == "r1"
         assert len(client.get(runs).json()) == 1
+
+
+def test_a_key_outlives_what_the_repository_becomes(daemon: DaemonProcess, repo: Repo) -> None:
+    """The same request under the same key gives the same run when its change has landed, files came and the configuration changed or
+    is broken; also with its fields in another order. Another request is refused, and a key of an older daemon is still known."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    rewrite = {"pattern": "print($A)", "replace": "log($A)", "language": "python"}
+    asked: list[tuple[str, dict[str, Any]]] = [
+        (runs.removesuffix("/runs") + "/refactors", {"refactor": {"paths": ["src"], "rewrite": rewrite}}),
+        (runs, {"plan": rewriting(0), "settings": {"land": False}}),
+        (
+            runs,
+            {"plan": 'task = [{id = "a", specialist = "service", exec = ["true"], writes = ["x"]}]', "format": "toml"},
+        ),
+    ]
+    with daemon.client() as client:
+        for number, (address, body) in enumerate(asked):
+            made = client.post(address, json=body, headers={"idempotency-key": f"k{number}"})
+            assert made.status_code == 201, made.text
+            ended(client, made.headers["location"])
+        assert client.post(f"{runs}/r1/land").status_code == 200
+        for config in ('exclude = ["src/m1.py"]\n', "broken = ["):
+            repo.commit({"src/new.py": "print(7)\n", "journeyman.toml": config})
+            for number, (address, body) in enumerate(asked):
+                again = client.post(
+                    address, json=dict(reversed(body.items())), headers={"idempotency-key": f"k{number}"}
+                )
+                assert (again.status_code, again.json()["run"]) == (200, f"r{number + 1}"), again.text
+                other = client.post(
+                    address, json=body | {"settings": {"sequential": True}}, headers={"idempotency-key": f"k{number}"}
+                )
+                assert (other.status_code, other.json()["code"]) == (422, "key-reused")
+    assert daemon.stop() == 0
+    writer = Writer(repo.path / ".git/journeyman/journal.db")
+    writer.remember({key_name("old"): encode(Receipt("r2", "0" * 64))})
+    writer.close()
+    daemon.start()
+    with daemon.client() as client:
+        again = client.post(runs, json=asked[1][1], headers={"idempotency-key": "old"})
+        assert (again.status_code, again.json()["run"]) == (200, "r2")
+        assert len(client.get(runs).json()) == 3
 
 
 BAD: list[tuple[str, Any, int, str]] = [

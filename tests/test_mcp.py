@@ -92,13 +92,15 @@ async def _whole_job(client: Client, repo: Repo) -> None:
     assert seen[-1] == (2, 2)
     assert "+log(1)" in (await told(client, "diff", repository=where, run=ran["run"]))["result"]
     assert (await told(client, "status", repository=where, run=ran["run"], task="t1"))["state"] == "done"
-    changed = await told(
-        client, "refactor", repository=where, paths=["src/m2.py", "src/m3.py"], pattern="print($A)", replacement="say($A)",
-        language="python", checks=["git --version"],
-    )  # fmt: skip
+    wish = {
+        "paths": ["src/m2.py", "src/m3.py"], "pattern": "print($A)", "replacement": "say($A)", "language": "python",
+        "checks": ["git --version"], "key": "say",
+    }  # fmt: skip
+    changed = await told(client, "refactor", repository=where, **wish)
     assert changed["counts"] == {"done": 2}
     landed = await told(client, "land", repository=where, run=changed["run"], message="Say it")
     assert repo.git("rev-parse", "HEAD") == landed["commit"]
+    assert (await told(client, "refactor", repository=where, **wish))["run"] == changed["run"]
     assert repo.show("HEAD", "src/m2.py") == b"say(2)\n"
     assert (await told(client, "undo", repository=where, run=changed["run"]))["ok"]
     assert repo.show("HEAD", "src/m2.py") == b"print(2)\n"

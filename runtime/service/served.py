@@ -52,6 +52,7 @@ from ..submission import (
     encode,
     fingerprint,
     key_name,
+    plan_told,
 )
 from ..telemetry import Traced, untraced
 from ..terminal import configured, edited
@@ -118,13 +119,13 @@ class Served:
         self, text: str, form: str, settings: Settings, *, client: str, key: str = "", name: str = "plan"
     ) -> tuple[str, bool]:
         """Take a plan in; (run, whether it is new). When this returns, the journal has it. Raises BadPlan, Problem, RunHeld."""
-        return await self._take_in(
-            partial(prepared, self.repository, text, form, name, settings), settings, client, key
-        )
+        prepare = partial(prepared, self.repository, text, form, name, settings)
+        return await self._take_in(prepare, settings, client, key, fingerprint(plan_told(text, form), settings))
 
     async def refactor(self, wish: Refactor, settings: Settings, *, client: str, key: str = "") -> tuple[str, bool]:
         """Take in one specialist's task over many files, as `submit` does a plan. Raises BadInput when there is nothing to do."""
-        return await self._take_in(partial(prepared_refactor, self.repository, wish, settings), settings, client, key)
+        prepare = partial(prepared_refactor, self.repository, wish, settings)
+        return await self._take_in(prepare, settings, client, key, fingerprint(wish, settings))
 
     async def look_ahead(self, text: str, form: str) -> dict[str, Any]:
         """What a plan would do. Raises BadPlan."""
@@ -136,18 +137,17 @@ class Served:
         return await trio.to_thread.run_sync(look)
 
     async def _take_in(
-        self, prepare: Callable[[], tuple[Plan, Claims]], settings: Settings, client: str, key: str
+        self, prepare: Callable[[], tuple[Plan, Claims]], settings: Settings, client: str, key: str, print_: str
     ) -> tuple[str, bool]:
         self._refuse_when_draining()
         settings.check()
+        if known := await self._known(key, print_):  # whatever the repository has become since
+            return known, False
         plan, claims = await trio.to_thread.run_sync(prepare)
-        dumped = dump(plan)
-        print_ = fingerprint(dumped, settings)
-        submission = Submission(client, "run", dumped, settings, at=time.time())
+        submission = Submission(client, "run", dump(plan), settings, at=time.time())
         async with self._intake:
             self._refuse_when_draining()
-            known = await self._known(key, print_)
-            if known:
+            if known := await self._known(key, print_):
                 return known, False
 
             def kept(run: str) -> dict[str, bytes]:
@@ -169,8 +169,10 @@ class Served:
         if kept is None:
             return ""
         receipt = msgspec.msgpack.decode(kept, type=Receipt)
-        if receipt.fingerprint != print_:
-            raise Problem("key-reused", f"this Idempotency-Key stands for run {receipt.run}, which is another plan")
+        if not receipt.stands_for(print_):
+            raise Problem(
+                "key-reused", f"this Idempotency-Key stands for run {receipt.run}, which was asked for otherwise"
+            )
         return receipt.run
 
     async def again(
