@@ -263,6 +263,29 @@ def test_cancel_pause_resume_and_retry(daemon: DaemonProcess, repo: Repo, tmp_pa
         assert ended(client, address)["state"] == "done"
 
 
+def test_a_cancelled_task_is_cancelled_after_a_kill(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A daemon that is killed in the moment in which it has acknowledged the cancelling of one task does not run it later."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    with daemon.client() as client:
+        plan = {"task": [*waiting(go, 0)["task"], *({**rewriting(n)["task"][0], "after": ["w0"]} for n in (1, 2))]}
+        address = client.post(runs, json={"plan": plan}).headers["location"]
+        next(one for one in events(client, f"{address}/events") if one[0] == "started")
+        assert client.post(f"{address}/cancel", json={"task": "t1"}).json()["state"] == "running"
+        daemon.process.kill()
+    daemon.kill()
+    daemon.start()
+    go.touch()
+    with daemon.client() as client:
+        told = ended(client, address)
+        assert {name: one["state"] for name, one in told["tasks"].items()} == {
+            "w0": "done",
+            "t1": "cancelled",
+            "t2": "done",
+        }
+
+
 def test_a_retry_that_a_crash_broke_off_goes_on(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """Killed while a task is tried again, the next daemon goes on with that try by itself, with its edits; what was done before it is
     not done once more."""

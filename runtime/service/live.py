@@ -12,6 +12,7 @@ import trio
 from ..core.machine import Machine
 from ..core.record import FINAL
 from ..engine import Runtime
+from ..journal import Journal
 from ..report import RunReport
 from ..submission import Settings, Submission
 from .queue import Waits
@@ -33,6 +34,7 @@ class Live:
     claims: Claims
     title: str = ""
     runtime: Runtime | None = None  # set when it has started
+    journal: Journal | None = None  # the runtime's
     wish: str = ""  # "cancel", "pause" or "drain": what it was told to do
     turn: trio.Event = attrs.field(factory=trio.Event)  # it may start
     opened: trio.Event = attrs.field(factory=trio.Event)  # `runtime` is there, or it is over

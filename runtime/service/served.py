@@ -405,11 +405,12 @@ class Served:
             drop=settings.drop,
         )
         ceiling = max(place.config.max_instances, settings.instances or 0)
+        live.journal = Journal(self.path, writer, live.run)
         async with ways:
             runtime = Runtime(
                 capped(ways.equip(place.specialists), settings.instances),
                 repo=place.repository.work_tree,
-                journal=Journal(self.path, writer, live.run),
+                journal=live.journal,
                 max_instances=ceiling,
                 sequential=settings.sequential,
                 budget_usd=settings.budget_usd,
@@ -480,7 +481,7 @@ class Served:
     # --- telling a run what to do ------------------------------------------------------------------------------
 
     async def cancel(self, run: str, task: str = "", why: str = "cancelled") -> str:
-        """End a run, or one task of it. What is done is kept on its line. Returns the run's state then."""
+        """End a run, or one task of it, durably; what is done is kept on its line. Returns the run's state then."""
         live = self.live.get(run)
         if live is None:
             if task:
@@ -495,8 +496,12 @@ class Served:
             if live.machine is None or task not in live.machine.records:
                 raise Problem("no-such-task", f"run {run} has no task {task!r}")
             assert live.runtime is not None
+            assert live.journal is not None
+            if live.runtime.closed:  # nothing is written of it any more
+                raise Problem("wrong-state", f"run {run} is not going on")
             live.runtime.cancel(task, why)
-            return self._state(live)
+            await live.journal.durable()
+            return self._state(live) if run in self.live else (await self.entry(run)).state
         live.wish = "cancel"
         machine = live.machine
         if machine is None or all(record.state in FINAL for record in machine.records.values()):
