@@ -43,7 +43,7 @@ from .line import REFS, Job, Line, line_ref, runs_with_refs
 from .planfile import loads
 from .record_codec import decode, encode
 from .recovery import settle, tidy
-from .report import OPEN, RunReport, build, failed_files
+from .report import OPEN, OVER, RunReport, build, failed_files
 from .submission import QUEUED, decode_submission
 from .worktrees import collect
 
@@ -366,9 +366,14 @@ async def cancel(repository: Repository, run: str, opener: Opener | None = None)
             journal.close()
         return "cancelled"
     past = load(repository, run)
-    if all(record.state in FINAL for record in past.machine.records.values()):
+    over = all(record.state in FINAL for record in past.machine.records.values())
+    if over and past.entry.state not in OPEN:
         return past.entry.state
     async with held(repository, run, ended=False, opener=opener) as past:
+        if over:  # a retry that did not begin is taken back, or its checks are
+            state = past.machine.closed if past.machine.closed in OVER else "cancelled"
+            await past.record(Closed(state))
+            return state
         why = "cancelled by `journeyman cancel`"
         await past.record(CancelRequested("", why))  # before anything of it is alive again: nothing is started
         await past.record(Resumed(crashed=True))

@@ -286,6 +286,30 @@ def test_a_cancelled_task_is_cancelled_after_a_kill(daemon: DaemonProcess, repo:
         }
 
 
+def test_a_queued_retry_can_be_taken_back(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """A retry that waits for another run is cancelled: the run is what it was, after a kill too, and can be tried again later."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    go = tmp_path / "go"
+    failing = {"id": "f", "specialist": "service", "writes": ["src/m0.py"], "exec": ["false"], "attempts": 1}
+    edits = {"edits": {"f": {"exec": ["true"]}}}
+    with daemon.client() as client:
+        first = client.post(runs, json={"plan": {"task": [failing]}}).headers["location"]
+        assert ended(client, first)["state"] == "failed"
+        second = client.post(runs, json={"plan": waiting(go, 0)}).headers["location"]
+        next(one for one in events(client, f"{second}/events") if one[0] == "started")
+        assert client.post(f"{first}/retry", json=edits).json()["state"] == "queued"
+        assert client.post(f"{first}/cancel").json()["state"] == "failed"
+    daemon.kill()
+    daemon.start()
+    go.touch()
+    with daemon.client() as client:
+        assert ended(client, second)["state"] == "done"
+        assert client.get(first).json()["state"] == "failed"
+        assert client.post(f"{first}/retry", json=edits).status_code == 200
+        assert ended(client, first)["state"] == "done"
+
+
 def test_a_retry_that_a_crash_broke_off_goes_on(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
     """Killed while a task is tried again, the next daemon goes on with that try by itself, with its edits; what was done before it is
     not done once more."""
