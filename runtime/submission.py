@@ -147,7 +147,8 @@ class Receipt(msgspec.Struct):
 
 
 class Ended(msgspec.Struct, omit_defaults=True):
-    """What is kept of a submission when its run has ended or stopped: whose it was, and what its records do not say."""
+    """What is kept of a submission when its run has ended or stopped: whose it was, and what its records do not say. `state` and
+    `records` are the run's by then: any process may do more with it."""
 
     client: str = "local"
     error: str = ""  # why it could not be begun, gone on with or landed
@@ -156,6 +157,8 @@ class Ended(msgspec.Struct, omit_defaults=True):
     at: float = 0.0
     budget_usd: float | None = None  # what it might spend in the end, a resume's included
     budget_tokens: int | None = None
+    state: str = ""
+    records: int | None = None  # None: from before it was kept
 
 
 def fingerprint(asked: Any, settings: Settings) -> str:

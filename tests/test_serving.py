@@ -214,3 +214,53 @@ def test_what_a_daemon_took_in_goes_on_without_one(daemon: DaemonProcess, repo: 
         assert client.get("/v1/health").json()["runs"] == 0
         assert [one["state"] for one in client.get(runs).json()] == ["done", "done", "cancelled"]
         assert ended(client, client.post(runs, json={"plan": rewriting(3)}).headers["location"])["state"] == "done"
+
+
+@pytest.mark.parametrize("beside", [True, False], ids=["by the daemon", "by another process"])
+def test_what_was_mended_is_no_error_any_more(
+    daemon: DaemonProcess, repo: Repo, tmp_path: Path, *, beside: bool
+) -> None:
+    """A landing that was refused and is made later, and a run that could not be taken up and was gone on with, are as if nothing had
+    been wrong: in the document, for `watch` and by the exit code, whoever did it. A second refusal leaves the first one's words."""
+    repo.commit(FILES)
+    runs = daemon.register(repo)
+    plan, go = tmp_path / "plan.json", tmp_path / "go"
+    touching = {
+        "id": "a",
+        "specialist": "service",
+        "writes": ["a"],
+        "exec": ["sh", "-c", f"echo mine > {repo.path}/src/m0.py; touch a"],
+    }
+    plan.write_text(json.dumps({"task": [touching, rewriting(0)["task"][0] | {"after": ["a"]}]}))
+    assert daemon.journeyman("submit", str(plan), "--land", "--wait", cwd=repo.path).returncode == 6
+    plan.write_text(json.dumps(waiting(go, 1)))
+    assert daemon.journeyman("submit", str(plan), cwd=repo.path).returncode == 0
+    with daemon.client() as client:
+        next(one for one in events(client, f"{runs}/r2/events") if one[0] == "started")
+    daemon.kill()
+    repo.write({"journeyman.toml": "broken = ["})
+    daemon.start()
+    with daemon.client() as client:
+        assert "journeyman.toml" in client.get(f"{runs}/r2").json()["error"]
+        assert client.post(f"{runs}/r1/land").status_code == 409
+        told = client.get(f"{runs}/r1").json()
+        assert (told["ok"], told["exit"], told["error"][:11]) == (False, 6, "not landed:")
+    if not beside:
+        daemon.kill()
+    (repo.path / "journeyman.toml").unlink()
+    repo.git("checkout", "src/m0.py")
+    go.touch()
+    mend = daemon.journeyman if beside else _alone
+    assert mend("land", "r1", cwd=repo.path).returncode == 0
+    if beside:
+        daemon.until("run taken up")
+    else:
+        assert mend("resume", "r2", cwd=repo.path).returncode == 0
+        daemon.start()
+    with daemon.client() as client:
+        for run in ("r1", "r2"):
+            assert daemon.journeyman("watch", run, cwd=repo.path).returncode == 0
+            told = client.get(f"{runs}/{run}").json()
+            assert (told["ok"], told["exit"], told["error"]) == (True, 0, None)
+        assert client.post(f"{runs}/r1/undo").status_code == 200
+        assert client.get(f"{runs}/r1").json()["error"] is None

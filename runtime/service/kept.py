@@ -8,10 +8,15 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from ..core.events import Submitted
+import msgspec
+
+from ..core.events import Landed, Resumed, Retried, Stepped, Submitted
+from ..core.machine import Machine
+from ..execution import exit_code
 from ..journal import Reader
 from ..record_codec import decode
-from ..submission import ENDED, QUEUED, Submission, decode_ended, decode_submission
+from ..report import OPEN, OVER, RunReport
+from ..submission import ENDED, QUEUED, Ended, Submission, decode_ended, decode_submission
 from .reading import Claims
 
 
@@ -44,6 +49,19 @@ def recorded(journal: Path, run: str) -> tuple[bool, Claims]:
                     writes.update(dict.fromkeys(keys.writes))
                     reads.update(dict.fromkeys(keys.reads))
     return started, (tuple(writes), tuple(reads))
+
+
+def as_it_is(ended: Ended, state: str, machine: Machine | None, report: RunReport | None) -> Ended:
+    """What was noted of a run's end, without what does not hold any more: it has been landed, undone or gone on with since."""
+    if ended.records is None or state == "collected":
+        return ended
+    since = machine.history.since(ended.records + 1) if machine is not None else ()
+    if state == ended.state and not any(
+        isinstance(event, Landed | Stepped | Resumed | Retried) for _, event, _ in since
+    ):
+        return ended
+    code = exit_code(report) if report is not None and state in (*OPEN, *OVER) else None
+    return msgspec.structs.replace(ended, error="", culprit=None, exit=code)
 
 
 def left_open(journal: Path) -> dict[str, Submission]:

@@ -59,7 +59,7 @@ from ..terminal import configured, edited
 from . import memory
 from .documents import news_document
 from .gate import AttemptGate
-from .kept import left_open, recalled, recorded, submission_of
+from .kept import as_it_is, left_open, recalled, recorded, submission_of
 from .live import Came, Live, Log, Status
 from .problems import Problem
 from .queue import Queue
@@ -447,14 +447,21 @@ class Served:
 
     async def _note_open(self, writer: Writer, run: str, submission: Submission, came: Came) -> None:
         """What has stopped, or could not be begun, keeps its submission; why is told beside it."""
-        values = {QUEUED + run: encode(submission), ENDED + run: encode(_ended(submission, came))}
+        ended = await self._ended(run, submission, came)
+        values = {QUEUED + run: encode(submission), ENDED + run: encode(ended)}
         await trio.to_thread.run_sync(writer.remember, values)
         await trio.to_thread.run_sync(writer.close_run, run, came.state)
 
     async def _note_end(self, writer: Writer, run: str, submission: Submission, came: Came) -> None:
         await trio.to_thread.run_sync(writer.close_run, run, came.state)
-        values = {QUEUED + run: None, ENDED + run: encode(_ended(submission, came))}
+        values = {QUEUED + run: None, ENDED + run: encode(await self._ended(run, submission, came))}
         await trio.to_thread.run_sync(writer.remember, values)
+
+    async def _ended(self, run: str, submission: Submission, came: Came) -> Ended:
+        whose, may = submission.client, submission.settings
+        records = await trio.to_thread.run_sync(past_runs.length, self.repository, run)
+        told = (came.error, came.culprit, came.exit, submission.at, may.budget_usd, may.budget_tokens)
+        return Ended(whose, *told, came.state, records)
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Writer]:
@@ -727,14 +734,16 @@ class Served:
             past = past_runs.load(self.repository, entry.run)
         except BadInput:  # it ended before it began, or was collected
             past = None
+        report, machine = (past.report(), past.machine) if past is not None else (None, None)
+        ended = as_it_is(ended, entry.state, machine, report)
         return Status(
             entry.run,
             entry.state,
             entry.title,
             entry.started_at,
             ended.client,
-            past.report() if past is not None else None,
-            past.machine if past is not None else None,
+            report,
+            machine,
             error=ended.error,
             culprit=ended.culprit,
             exit=ended.exit,
@@ -776,13 +785,6 @@ class Served:
         if tip is None:
             raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
         return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
-
-
-def _ended(submission: Submission, came: Came) -> Ended:
-    may = submission.settings
-    return Ended(
-        submission.client, came.error, came.culprit, came.exit, submission.at, may.budget_usd, may.budget_tokens
-    )
 
 
 def _words(error: BaseException) -> str:
