@@ -213,6 +213,11 @@ class Repository:
         (top,) = _ask(folder, "--show-toplevel")
         return cls(Path(top), Path(git_dir), (folder / common).resolve())
 
+    @property
+    def tree_name(self) -> str:
+        """Which of the repository's work trees this is: empty for the main one, git's own name for one of `git worktree add`."""
+        return "" if self.git_dir.resolve() == self.common_dir else self.git_dir.name
+
     def fresh(self) -> Repository:
         """The same repository, opened anew: one that is kept for long holds every pack open that it has seen, those that are gone too.
         Raises RepositoryRefused."""

@@ -121,7 +121,8 @@ class Submission(msgspec.Struct, omit_defaults=True):
     """One run, as it was handed over; kept in the journal from before the acknowledgement until the run has ended.
 
     `plan` is the plan as a plan file has it; `task` the only one that is to be tried again. `held`: it was paused, and goes on only
-    when it is told to. `at` is seconds since the epoch.
+    when it is told to. `tree` is the work tree that it is of and lands in: its name in git, empty for the main one, None where that
+    was not noted. `at` is seconds since the epoch.
     """
 
     client: str = "local"
@@ -131,6 +132,7 @@ class Submission(msgspec.Struct, omit_defaults=True):
     edits: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     task: str = ""
     held: bool = False
+    tree: str | None = None
     at: float = 0.0
 
 

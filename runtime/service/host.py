@@ -20,6 +20,7 @@ from ..config import load_own
 from ..errors import BadInput, JourneymanError
 from ..git import Repository
 from ..limits import Gate as CallGate
+from ..runs import journal_path
 from ..telemetry import Traced, untraced
 from ..terminal import user_config
 from .gate import AttemptGate
@@ -27,6 +28,7 @@ from .live import Log
 from .places import Places, write
 from .problems import Problem
 from .served import Served
+from .trees import refuse_another
 
 _MOST_REPOSITORIES = 1000
 _AGAIN_S = 5.0  # how often repositories that were not there are looked for
@@ -107,8 +109,10 @@ class Host:
         async with self._register:
             repository = await trio.to_thread.run_sync(Repository.open, path)
             name = identifier(repository)
-            if name in self.served:
-                return self.served[name]
+            served = next((one for one in self.served.values() if one.path == journal_path(repository)), None)
+            if served is not None:
+                refuse_another(served.repository, repository)
+                return served
             if len(self.served) >= _MOST_REPOSITORIES:
                 raise Problem("too-many", f"{_MOST_REPOSITORIES} repositories are served already")
             served = Served(name, repository, self.nursery, self.gate, self.calls, self.log, self.jobs, self.traced)

@@ -65,6 +65,7 @@ from .problems import Problem
 from .queue import Queue
 from .reading import Claims, load_plan, place_of, plan_text, prepared, prepared_again, prepared_refactor
 from .together import Together
+from .trees import is_of, taken_over
 
 _KEPT = 16  # ended runs whose machines are kept, for whoever looks again
 _AGAIN_S = 5.0  # how often what could not be taken up is looked at again, at first
@@ -144,7 +145,7 @@ class Served:
         if known := await self._known(key, print_):  # whatever the repository has become since
             return known, False
         plan, claims = await trio.to_thread.run_sync(prepare)
-        submission = Submission(client, "run", dump(plan), settings, at=time.time())
+        submission = Submission(client, "run", dump(plan), settings, tree=self.repository.tree_name, at=time.time())
         async with self._intake:
             self._refuse_when_draining()
             if known := await self._known(key, print_):
@@ -195,6 +196,7 @@ class Served:
             await trio.to_thread.run_sync(place_of, self.repository)  # what would be in its way is told at once
             async with self.writing() as writer:
                 before = await trio.to_thread.run_sync(submission_of, self.path, run)
+                before = taken_over(self.repository, run, before)
                 started, claims = await trio.to_thread.run_sync(recorded, self.path, run)
                 if not started and not before.plan:
                     raise Problem("wrong-state", f"run {run} has no records: it ended before it began")
@@ -279,8 +281,14 @@ class Served:
         wanted = {
             run: one
             for run, one in open_.items()
-            if not one.held and run not in self.live and (self._all or run in self._unbegun)
+            if not one.held
+            and run not in self.live
+            and (self._all or run in self._unbegun)
+            and is_of(self.repository, one)
         }
+        for run, one in open_.items():
+            if self._all and not is_of(self.repository, one):
+                self.log("run left to another work tree", repository=self.id, run=run, tree=one.tree)
         for run in self._unbegun.keys() - wanted.keys():
             del self._unbegun[run]
         everywhere = await self._obstacle() if wanted else ""  # before anybody is kept from the journal
