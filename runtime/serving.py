@@ -5,7 +5,6 @@ Prints and parses; the daemon itself is in `service`. Without a daemon, `submit`
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import attrs
 import click
 import msgspec
 import trio
+from click.core import ParameterSource
 
 from . import runs as past_runs
 from .core.commands import Backoff, Settled, Start
@@ -38,7 +38,7 @@ from .handles import notices
 from .planfile import SIZE_LIMIT_BYTES
 from .service.client import Daemon
 from .service.places import Places
-from .service.units import KINDS, WHERE
+from .service.units import KINDS, WHERE, program, surroundings
 from .service.units import unit as unit_text
 from .submission import Settings
 from .terminal import Place, common, load, put, run_argument, say
@@ -123,14 +123,17 @@ def serve(
     """Run the daemon: many runs, many clients, over a Unix socket that only you may open."""
     if unit is not None:
         words = {
-            "--socket": socket_path or None,
+            "--repo": Repository.open(repo).work_tree if _is_given("repo") else None,
+            "--socket": Places.find(socket_path).socket if socket_path else None,
             "--tcp": tcp,
             "--instances": instances,
             "--runs": runs,
             "--jobs": jobs,
+            "--drain": f"{drain:g}",
         }
         given = [word for name, value in words.items() if value is not None for word in (name, str(value))]
-        return _unit(unit, [*given, "--drain", f"{drain:g}"], as_json)
+        text = unit_text(unit, [*program(), "serve", *given], drain, surroundings(socket_path))
+        return _print_unit(unit, text, as_json)
     from .service.daemon import Choices
     from .service.daemon import serve as serve_forever
     from .service.host import Limits
@@ -154,9 +157,11 @@ def _mcp() -> Mountable:
     return mounted
 
 
-def _unit(kind: str, words: list[str], as_json: bool) -> int:
-    program = shutil.which("journeyman") or str(Path(sys.executable).with_name("journeyman"))
-    text = unit_text(kind, str(Path(program).absolute()), words)
+def _is_given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
+def _print_unit(kind: str, text: str, as_json: bool) -> int:
     if as_json:
         put({"kind": kind, "text": text, "where": WHERE[kind]})
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import os
 import plistlib
-import shlex
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,31 +162,75 @@ def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: R
         assert client.get("/v1/health").json()["runs"] == 0
 
 
-def test_the_units_are_what_their_supervisors_read(tmp_path: Path) -> None:
-    """The systemd unit and the launchd agent parse, name the program and the flags that were given, and leave time to drain."""
-    tmp_path.joinpath("x").mkdir()
-    told = json.loads(
-        _alone("serve", "--unit", "systemd", "--tcp", "0", "--instances", "4", "--json", cwd=tmp_path / "x").stdout
-    )
-    parser = configparser.ConfigParser(interpolation=None, strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # keys of a unit have capitals
-    parser.read_string(told["text"])
-    command = shlex.split(parser["Service"]["ExecStart"])
-    assert command[1:4] == ["serve", "--tcp", "0"]
-    assert Path(command[0]).is_absolute()
-    assert int(parser["Service"]["TimeoutStopSec"]) > 30
-    analyze = shutil.which("systemd-analyze")
-    if analyze is not None:
-        unit = tmp_path / "journeyman.service"
-        unit.write_text(told["text"])
+def _read(kind: str, text: str) -> tuple[list[str], dict[str, str], int]:
+    """(command, environment, seconds for the end) of a unit, as its supervisor reads it."""
+    if kind == "launchd":
+        agent = plistlib.loads(text.encode())
+        assert agent["KeepAlive"] == {"SuccessfulExit": False}
+        return agent["ProgramArguments"], agent["EnvironmentVariables"], agent["ExitTimeOut"]
+
+    def words(line: str) -> list[str]:
+        inner = [double or plain for double, plain in re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', line)]
+        return [re.sub(r"\\(.)", r"\1", one).replace("%%", "%") for one in inner]
+
+    rows = [line.partition("=")[::2] for line in text.splitlines() if not line.startswith("#")]
+    (command,) = (words(value) for name, value in rows if name == "ExecStart")
+    said = dict(word.split("=", 1) for name, value in rows if name == "Environment" for word in words(value))
+    (seconds,) = (int(value) for name, value in rows if name == "TimeoutStopSec")
+    return [one.replace("$$", "$") for one in command], said, seconds
+
+
+@pytest.mark.parametrize("kind", ["systemd", "launchd"])
+def test_the_units_are_what_their_supervisors_read(repo: Repo, tmp_path: Path, kind: str) -> None:
+    """A unit runs the program that was called, wherever it is, not another one on the PATH, with the flags that were given; it finds what
+    this shell finds, and leaves time to drain. What it says is run here as its supervisor would: with its environment alone."""
+    odd = tmp_path / 'a "b" $c %d &'
+    called, other, run = odd / "journeyman", tmp_path / "bin" / "journeyman", Path(tempfile.mkdtemp(prefix="jd"))
+    for program in (called, other):
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!{sys.executable}\nfrom runtime.cli import main\nmain()\n")
+        program.chmod(0o755)
+    shell = {**os.environ, "PATH": f"{other.parent}:{os.environ['PATH']}", "XDG_RUNTIME_DIR": str(run)}
+    shell |= {"XDG_STATE_HOME": str(odd / "state"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    shell.pop("JOURNEYMAN_SOCKET", None)
+
+    def unit(*words: str, **more: str) -> str:
+        flags = ["serve", "--unit", kind, *words]
         done = subprocess.run(
-            [analyze, "verify", "--user", "--man=no", str(unit)], capture_output=True, text=True, check=False
+            [called, *flags], env=shell | more, cwd=tmp_path, capture_output=True, text=True, check=True
         )
+        return done.stdout
+
+    text = unit("--tcp", "0", "--drain", "300", "--repo", "repo")
+    command, environment, seconds = _read(kind, text)
+    while command[0] == "/usr/bin/env":
+        command = command[1:]
+    assert command[:6] == [str(called), "serve", "--repo", str(repo.path), "--tcp", "0"]
+    assert seconds == 330
+    assert environment["PATH"].split(":") == list(dict.fromkeys(shell["PATH"].split(":")))
+    analyze = shutil.which("systemd-analyze")
+    if kind == "systemd" and analyze is not None:
+        (tmp_path / "journeyman.service").write_text(text)
+        checked = [analyze, "verify", "--user", "--man=no", str(tmp_path / "journeyman.service")]
+        done = subprocess.run(checked, env=shell, capture_output=True, text=True, check=False)
         assert "journeyman.service:" not in done.stderr, done.stderr
-    text = _alone("serve", "--unit", "launchd", "--socket", "/tmp/a&b", cwd=tmp_path / "x").stdout
-    agent = plistlib.loads(text.encode())
-    assert agent["ProgramArguments"][1:4] == ["serve", "--socket", "/tmp/a&b"]
-    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    daemon = subprocess.Popen(
+        command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert daemon.stderr is not None
+        said = next(one for one in map(json.loads, daemon.stderr) if one["event"] == "serving")
+        assert (said["socket"], said["repositories"]) == (str(run / "journeyman/daemon.sock"), 1)
+        assert (odd / "state/journeyman/token").exists()
+    finally:
+        daemon.terminate()
+        daemon.communicate(timeout=60)
+        shutil.rmtree(run)
+    command, environment, _ = _read(kind, unit("--socket", "d.sock"))
+    assert command[-8:-6] == ["--socket", str(tmp_path / "d.sock")]
+    command, environment, seconds = _read(kind, unit(JOURNEYMAN_SOCKET="e.sock"))
+    assert (environment["JOURNEYMAN_SOCKET"], seconds) == (str(tmp_path / "e.sock"), 60)
+    assert ("EnvironmentFile" in text) if kind == "systemd" else ("launchctl setenv ANTHROPIC_API_KEY" in text)
 
 
 def test_what_a_daemon_took_in_goes_on_without_one(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
