@@ -5,6 +5,7 @@ Prints and parses; the daemon itself is in `service`. Without a daemon, `submit`
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -46,6 +47,7 @@ from .terminal import Place, common, load, put, run_argument, say
 if TYPE_CHECKING:
     from .service.later import Mountable
 
+_KNOCK_S: Final = 5.0
 _LOOK_S: Final = 0.3  # how often the journal of a run of another process is looked at
 FORMS = {".toml": "toml", ".json": "json", ".yaml": "yaml", ".yml": "yaml"}
 
@@ -194,13 +196,25 @@ def _link(places: Places, as_json: bool) -> int:
         raise BadInput(
             "the daemon does not listen on TCP, which a browser needs; start it with: journeyman serve --tcp 0"
         )
+    address = places.address.read_text().strip()
+    if not _listens(address):
+        raise BadInput(f"nothing listens on {address}; start the daemon again, with: journeyman serve --tcp 0")
     told = daemon.ask("POST", "/v1/links")
-    url = f"http://{places.address.read_text().strip()}{told['path']}"
+    url = f"http://{address}{told['path']}"
     if as_json:
         put({"link": url, "good_s": told["good_s"]})
     else:
         click.echo(url)
     return EXIT_OK
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _KNOCK_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 @click.command()

@@ -98,6 +98,28 @@ def test_only_this_user_may_open_the_socket(daemon: DaemonProcess) -> None:
         assert client.get("/v1/health").json()["ok"]
 
 
+def test_a_link_leads_to_the_daemon_that_is_there(tmp_path: Path) -> None:
+    """`serve --link` prints a link that the daemon's TCP address answers; after a kill and a start without TCP it says that there is none,
+    and so it does when nothing is at the address."""
+    daemon = DaemonProcess(tmp_path, "--tcp", "0")
+    try:
+        told = daemon.journeyman("serve", "--link", "--json", cwd=daemon.folder)
+        assert json.loads(told.stdout)["link"].startswith(f"http://127.0.0.1:{daemon.port}/open/")
+        daemon.kill()
+        daemon.words = ()
+        daemon.start()
+        told = daemon.journeyman("serve", "--link", cwd=daemon.folder)
+        assert (told.returncode, told.stdout) == (2, "")
+        assert "does not listen on TCP" in told.stderr
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+        daemon.socket.with_suffix(".address").write_text(address)
+        told = daemon.journeyman("serve", "--link", cwd=daemon.folder)
+        assert (told.returncode, told.stdout, address in told.stderr) == (2, "", True)
+    finally:
+        daemon.close()
+
+
 def test_a_key_makes_a_submission_once(daemon: DaemonProcess, repo: Repo) -> None:
     """The same key and plan give the same run, also after a restart; another plan under the key is refused."""
     repo.commit(FILES)

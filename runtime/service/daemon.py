@@ -114,6 +114,7 @@ async def serve(places: Places, choices: Choices, mounts: Mapping[str, Mountable
     keep_few_open(_MOST_PACKS)
     memory.share_heaps()
     with only_one(places):
+        places.address.unlink(missing_ok=True)  # of one that was killed; before anybody can ask this one
         unix = unix_socket(places.socket)
         try:
             tcp = tcp_socket(choices.tcp) if choices.tcp is not None else None
