@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,44 @@ def test_only_this_user_may_open_the_socket(daemon: DaemonProcess) -> None:
     assert str(daemon.process.pid) in second.stderr
     with daemon.client() as client:
         assert client.get("/v1/health").json()["ok"]
+
+
+def test_what_others_can_write_is_no_place_for_the_socket(tmp_path: Path) -> None:
+    """A lock that is a link, or a file of something else, is refused and what it leads to left as it is; so is a folder that others can
+    write into, unless it is as /tmp is."""
+    folder = Path(tempfile.mkdtemp(prefix="jd"))
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "JOURNEYMAN_SOCKET": str(folder / "d.sock")}
+    lock, precious = folder / "d.lock", tmp_path / "precious"
+    precious.write_text("precious")
+
+    def refused() -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "runtime", "serve"],
+            cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    try:
+        for put in (lock.symlink_to, lock.hardlink_to, lambda text: lock.write_text(text.read_text())):
+            put(precious)
+            assert f"{lock} is to be the daemon's lock" in refused()
+            assert precious.read_text() == "precious"
+            assert lock.read_text() == "precious"
+            lock.unlink()
+        folder.chmod(0o777)
+        assert f"others can write into {folder}" in refused()
+        folder.chmod(0o1777)
+        serving = subprocess.Popen(
+            [sys.executable, "-m", "runtime", "serve"], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        assert serving.stderr is not None
+        assert "serving" in serving.stderr.readline()
+        serving.kill()
+        serving.communicate(timeout=60)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_link_leads_to_the_daemon_that_is_there(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import fcntl
 import json
 import logging
 import os
+import re
 import signal
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from typing import Any, Final
 import attrs
 import trio
 
-from ..errors import RunHeld
+from ..errors import BadInput, RunHeld
 from ..git import keep_few_open
 from ..telemetry import Traced, configured
 from . import memory, metrics, openapi
@@ -38,6 +40,8 @@ from .routes import Api
 DRAIN_S: Final = 30.0
 _SWITCH_S: Final = 0.0005
 _MOST_PACKS: Final = 64
+_PID: Final = re.compile(rb"\d*\s*")
+_ELSEWHERE: Final = "remove it, or name a socket in another place"
 _FIELDS: Final = frozenset(vars(logging.makeLogRecord({})))
 
 
@@ -80,9 +84,18 @@ def logger() -> logging.Logger:
 
 @contextlib.contextmanager
 def only_one(places: Places) -> Iterator[None]:
-    """Hold the daemon's lock; the kernel frees it when the process dies. Raises RunHeld when another daemon has it."""
-    fd = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold the daemon's lock; the kernel frees it when the process dies. Raises RunHeld when another daemon has it, BadInput when
+    what is there is no lock of ours: it is left as it is."""
     try:
+        fd = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        why = "it is a symbolic link" if places.lock.is_symlink() else error.strerror
+        raise BadInput(f"--socket: {places.lock} is to be the daemon's lock, but {why}; {_ELSEWHERE}") from None
+    try:
+        found = os.fstat(fd)
+        ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
+        if not ours or not _PID.fullmatch(os.pread(fd, 100, 0)):
+            raise BadInput(f"--socket: {places.lock} is to be the daemon's lock, but is something else; {_ELSEWHERE}")
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import sys
 from pathlib import Path
 from typing import Final
@@ -62,12 +63,13 @@ class Places:
         return self.state / "repositories.json"
 
     def make(self) -> None:
-        """Make the folders, for this user alone. Raises BadInput when that cannot be."""
+        """Make the folders, for this user alone. Raises BadInput when that cannot be, or others may change what is in the socket's."""
         for folder in (self.socket.parent, self.state):
             try:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise BadInput(f"{folder}: it cannot be made: {error.strerror}") from None
+        _refuse_shared(self.socket.parent)
 
     def read_token(self) -> str:
         """The token, made on first use. Raises BadInput when others can read the file."""
@@ -81,6 +83,18 @@ class Places:
         if len(token) < 20:
             raise BadInput(f"{self.token}: it is too short to be a token; remove it, and a new one is made")
         return token
+
+
+def _refuse_shared(folder: Path) -> None:
+    """Where others may write, they may put a socket of theirs in the place of ours; a sticky folder like /tmp keeps them from it."""
+    found = folder.stat()
+    sticky = bool(found.st_mode & stat.S_ISVTX)
+    if found.st_uid not in ((os.geteuid(), 0) if sticky else (os.geteuid(),)):
+        raise BadInput(f"--socket: {folder} belongs to another user; name a socket in a folder that is yours alone")
+    if found.st_mode & 0o022 and not sticky:
+        raise BadInput(
+            f"--socket: others can write into {folder}; name a socket in a folder that is yours alone, or: chmod go-w {folder}"
+        )
 
 
 def write(path: Path, text: str, *, replace: bool = True) -> None:
