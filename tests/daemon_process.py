@@ -17,11 +17,14 @@ import httpx2
 from conftest import Repo
 from described import Described
 
+from runtime.service.places import Places
+
 
 class DaemonProcess:
     """`journeyman serve`, from the moment it says that it serves. Its socket is in a folder with a short name."""
 
     def __init__(self, tmp_path: Path, *words: str) -> None:
+        """`tmp_path` has its state; there may be others beside it."""
         self.folder = Path(tempfile.mkdtemp(prefix="jd"))
         self.socket = self.folder / "d.sock"
         self.environment = {
@@ -33,6 +36,11 @@ class DaemonProcess:
         self.words = words
         self.log: list[dict[str, Any]] = []
         self.start()
+
+    @property
+    def listed(self) -> Path:
+        """Its list of repositories."""
+        return Places(self.socket, self.state).repositories
 
     def start(self) -> None:
         """Start it (again)."""

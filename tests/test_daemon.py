@@ -535,7 +535,7 @@ def test_a_repository_that_is_not_there_is_kept_in_mind(daemon: DaemonProcess, r
     daemon.start()
     left_out = next(one for one in daemon.log if one["event"] == "repository left out")
     assert left_out["path"] == str(repo.path)
-    assert left_out["list"] == str(daemon.state / "repositories.json")
+    assert left_out["list"] == str(daemon.listed)
     daemon.register(other)
     daemon.kill()
     daemon.start()
@@ -610,6 +610,27 @@ def test_what_cannot_begin_at_its_turn_is_kept(daemon: DaemonProcess, repo: Repo
         for run in ("r1", "r3"):
             told = ended(client, f"{runs}/{run}")
             assert (told["state"], told["error"]) == ("done", None)
+
+
+def test_two_daemons_of_one_user_do_not_lose_each_others_repositories(
+    daemon: DaemonProcess, repo: Repo, tmp_path: Path
+) -> None:
+    """Each serves after a restart what was registered with it, whoever registered or unregistered last, and nothing of the other's."""
+    second, third = Repo(tmp_path / "second"), Repo(tmp_path / "third")
+    other = DaemonProcess(tmp_path)
+    try:
+        daemon.register(repo)
+        other.register(second)
+        daemon.register(third)
+        with other.client() as client:
+            assert client.delete(other.register(third).removesuffix("/runs")).status_code == 200
+        for one, paths in ((daemon, [repo.path, third.path]), (other, [second.path])):
+            one.kill()
+            one.start()
+            with one.client() as client:
+                assert [row["path"] for row in client.get("/v1/repositories").json()] == [str(path) for path in paths]
+    finally:
+        other.close()
 
 
 def test_a_repository_is_unregistered(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:

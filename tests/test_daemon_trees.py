@@ -59,8 +59,7 @@ def test_what_a_work_tree_left_open_is_taken_up_by_none_but_it(
         client.post(runs, json={"plan": rewriting(0), "settings": {"land": True}})
         next(one for one in events(client, f"{runs}/r1/events") if one[0] == "started")
     daemon.kill()
-    listed = daemon.state / "repositories.json"
-    listed.write_text(json.dumps({"repositories": [str(repo.path), str(linked.path)]}))
+    daemon.listed.write_text(json.dumps({"repositories": [str(repo.path), str(linked.path)]}))
     daemon.start()
     left_out = next(one for one in daemon.log if one["event"] == "repository left out")
     assert left_out["path"] == str(linked.path)

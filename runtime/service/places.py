@@ -1,4 +1,4 @@
-"""Where the daemon's files are: its socket and lock, its token, the list of repositories. Knows folders, nothing of what is in them.
+"""Where the daemon's files are: its socket and lock, its token, its list of repositories. Knows folders, nothing of what is in them.
 
 The socket is in `$XDG_RUNTIME_DIR/journeyman` or, without one, beside the rest in `$XDG_STATE_HOME/journeyman` (`~/.local/state`).
 `JOURNEYMAN_SOCKET` names another one. All folders are made 0700, all files 0600.
@@ -6,6 +6,7 @@ The socket is in `$XDG_RUNTIME_DIR/journeyman` or, without one, beside the rest 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import stat
@@ -59,8 +60,11 @@ class Places:
 
     @property
     def repositories(self) -> Path:
-        """The list of registered repositories."""
-        return self.state / "repositories.json"
+        """The list of registered repositories: each socket, and so each daemon, has its own, which nobody else writes."""
+        default = self.state.resolve() / "daemon.sock"
+        where = self.socket.parent.resolve() / self.socket.name
+        which = "" if where == default else f"-{hashlib.sha256(os.fsencode(where)).hexdigest()[:8]}"
+        return self.state / f"repositories{which}.json"
 
     def make(self) -> None:
         """Make the folders, for this user alone. Raises BadInput when that cannot be, or others may change what is in the socket's."""
