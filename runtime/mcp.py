@@ -71,7 +71,7 @@ class Rest:
         if not wanted.startswith("/"):
             return f"/v1/repositories/{quote(wanted, safe='')}/runs"
         for one in await self.ask(ctx, "GET", "/v1/repositories"):
-            if one["path"] == wanted:
+            if one["path"] == wanted and not one["away"]:
                 return f"/v1/repositories/{one['id']}/runs"
         made = await self.ask(ctx, "POST", "/v1/repositories", {"path": wanted})
         return f"/v1/repositories/{made['id']}/runs"
@@ -394,6 +394,8 @@ def _add_delegations(server: MCPServer[Any], rest: Rest) -> None:
         """All runs of all repositories, the newest last."""
         found = []
         for repository in await rest.ask(ctx, "GET", "/v1/repositories"):
+            if repository["away"]:
+                continue
             for one in await rest.ask(
                 ctx, "GET", f"/v1/repositories/{repository['id']}/runs", None, {"limit": _MOST_LISTED}
             ):

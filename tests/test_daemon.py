@@ -520,8 +520,8 @@ def test_sigterm_drains_and_the_next_start_goes_on(daemon: DaemonProcess, repo: 
 
 
 def test_a_repository_that_is_not_there_is_kept_in_mind(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
-    """A daemon that starts while a repository's disk is away says so and serves the others; registering another meanwhile does not
-    drop it; as soon as it is there again, what was open in it goes on by itself."""
+    """A daemon that starts while a repository's disk is away says so, in its log and in its list, and serves the others; registering
+    another meanwhile does not drop it; as soon as it is there again, what was open in it goes on by itself."""
     repo.commit(FILES)
     other = Repo(tmp_path / "other")
     other.commit(FILES)
@@ -540,7 +540,12 @@ def test_a_repository_that_is_not_there_is_kept_in_mind(daemon: DaemonProcess, r
     daemon.kill()
     daemon.start()
     with daemon.client() as client:
-        assert [one["path"] for one in client.get("/v1/repositories").json()] == [str(other.path)]
+        there, gone = client.get("/v1/repositories").json()
+        assert (there["path"], there["away"]) == (str(other.path), None)
+        assert (gone["path"], f"/v1/repositories/{gone['id']}/runs") == (str(repo.path), runs)
+        assert "no such folder" in gone["away"]
+        told = client.get(runs)
+        assert (told.json()["code"], gone["away"] in told.json()["detail"]) == ("no-such-repository", True)
         away.rename(repo.path)
         daemon.until("repository found")
         assert {one["path"] for one in client.get("/v1/repositories").json()} == {str(other.path), str(repo.path)}
@@ -610,6 +615,23 @@ def test_what_cannot_begin_at_its_turn_is_kept(daemon: DaemonProcess, repo: Repo
         for run in ("r1", "r3"):
             told = ended(client, f"{runs}/{run}")
             assert (told["state"], told["error"]) == ("done", None)
+
+
+def test_a_repository_that_is_not_there_can_be_taken_off(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:
+    """One whose disk does not come back is unregistered like any other, and the next daemon does not look for it."""
+    at = daemon.register(repo).removesuffix("/runs")
+    daemon.kill()
+    repo.path.rename(tmp_path / "away")
+    daemon.start()
+    with daemon.client() as client:
+        told = client.delete(at)
+        assert (told.status_code, told.json()["path"]) == (200, str(repo.path))
+        assert client.delete(at).json()["code"] == "no-such-repository"
+        assert client.get("/v1/repositories").json() == []
+    daemon.kill()
+    daemon.log.clear()
+    daemon.start()
+    assert "repository left out" not in [one["event"] for one in daemon.log]
 
 
 def test_two_daemons_of_one_user_do_not_lose_each_others_repositories(

@@ -65,8 +65,8 @@ def test_what_a_work_tree_left_open_is_taken_up_by_none_but_it(
     assert left_out["path"] == str(linked.path)
     assert f"is served through another work tree, {repo.path}" in left_out["error"]
     with daemon.client() as client:
-        (served,) = client.get("/v1/repositories").json()
-        assert served["path"] == str(repo.path)
+        served, other = client.get("/v1/repositories").json()
+        assert (served["path"], other["path"], other["away"]) == (str(repo.path), str(linked.path), left_out["error"])
         at = f"/v1/repositories/{served['id']}"
         assert [one["state"] for one in client.get(f"{at}/runs").json()] == ["interrupted", "interrupted"]
         told = client.post(f"{at}/runs/r1/resume")

@@ -60,12 +60,14 @@ class Link(msgspec.Struct):
 
 
 class RepositoryRow(msgspec.Struct):
-    """A registered repository; `runs` are those that are queued or go on."""
+    """A registered repository; `runs` are those that are queued or go on. `away`: why it is not served, though it is on the list; null
+    when it is."""
 
     id: str
     name: str
     path: str
     runs: int
+    away: str | None = None
 
 
 class QueueRow(msgspec.Struct):
@@ -78,7 +80,7 @@ class QueueRow(msgspec.Struct):
     reason: str
 
 
-class RepositoryNow(RepositoryRow):
+class RepositoryNow(RepositoryRow, kw_only=True):
     """A repository with its queue, in order."""
 
     queue: list[QueueRow]

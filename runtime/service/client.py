@@ -115,7 +115,7 @@ class Daemon:
         if register:
             return str(self.ask("POST", "/v1/repositories", {"path": str(work_tree)})["id"])
         listed = self.ask("GET", "/v1/repositories")
-        return next((one["id"] for one in listed if one["path"] == str(work_tree)), None)
+        return next((one["id"] for one in listed if one["path"] == str(work_tree) and not one.get("away")), None)
 
 
 def _error(raw: bytes, status: int) -> Exception:

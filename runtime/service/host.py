@@ -52,6 +52,19 @@ class Limits:
             raise BadInput(problems)
 
 
+@attrs.frozen
+class Absent:
+    """A registered repository that is not served, and why: mostly its disk is away."""
+
+    path: str
+    why: str
+
+    @property
+    def id(self) -> str:
+        """What its id is when it is there, if its `.git` is where it mostly is."""
+        return _identifier(Path(self.path), Path(self.path) / ".git")
+
+
 @attrs.define(eq=False)
 class Host:
     """The daemon's work. Use `Host.open`."""
@@ -66,7 +79,7 @@ class Host:
     recall: bool = True  # remember repositories, and take up what was open in them
     traced: Traced = untraced
     served: dict[str, Served] = attrs.field(factory=dict)  # {repository id: served}
-    absent: list[str] = attrs.field(factory=list)  # paths of registered repositories that could not be opened
+    absent: dict[str, Absent] = attrs.field(factory=dict)  # {path: a registered repository that could not be opened}
     draining: bool = False
     _register: trio.Lock = attrs.field(factory=trio.Lock)
 
@@ -96,8 +109,7 @@ class Host:
                 try:
                     await host.register(path, remember=False)
                 except JourneymanError as error:
-                    host.absent.append(path)
-                    log("repository left out", path=path, error=str(error), list=str(places.repositories))
+                    host._leave_out(path, str(error))
             nursery.start_soon(host._look_for_absent)
             yield host
             nursery.cancel_scope.cancel()
@@ -119,7 +131,7 @@ class Host:
             served.queue.most = served.queue.ahead = self.limits.runs
             served.draining = self.draining
             self.served[name] = served
-            self._found(str(repository.work_tree))
+            self.absent.pop(str(repository.work_tree), None)
             if self.recall:
                 if remember:
                     await trio.to_thread.run_sync(self._remember)
@@ -128,13 +140,16 @@ class Host:
                 served.looked.set()
             return served
 
-    async def unregister(self, name: str) -> Served:
-        """Serve a repository no more; its runs and its journal stay as they are. Raises Problem when there is none, or a run of it is
-        queued or goes on."""
+    async def unregister(self, name: str) -> Served | Absent:
+        """Serve a repository no more, or look for it no more; its runs and its journal stay as they are. Raises Problem when there is
+        none, or a run of it is queued or goes on."""
         async with self._register:
-            served = self.find(name)
-            await served.leave()
-            del self.served[name]
+            away = self._away(name)
+            if away is not None:
+                del self.absent[away.path]
+            else:
+                await self.find(name).leave()
+            served = away or self.served.pop(name)
             if self.recall:
                 await trio.to_thread.run_sync(self._remember)
             return served
@@ -144,13 +159,20 @@ class Host:
         while self.absent and not self.draining:
             await trio.sleep(_AGAIN_S)
             for path in list(self.absent):
-                with contextlib.suppress(JourneymanError):  # its words are in the log since the start
+                if path not in self.absent:  # taken off the list meanwhile
+                    continue
+                try:
                     await self.register(path, remember=False)
-                    self._found(path)  # it may have come back as another name of one that is served
+                except JourneymanError as error:
+                    if path in self.absent and self.absent[path].why != str(error):
+                        self._leave_out(path, str(error))
+                else:
+                    self.absent.pop(path, None)  # it may have come back as another name of one that is served
                     self.log("repository found", path=path)
 
-    def _found(self, path: str) -> None:
-        self.absent = [one for one in self.absent if one != path]
+    def _leave_out(self, path: str, why: str) -> None:
+        self.absent[path] = Absent(path, why)
+        self.log("repository left out", path=path, error=why, list=str(self.places.repositories))
 
     def _remember(self) -> None:
         self.places.make()
@@ -159,9 +181,16 @@ class Host:
 
     def find(self, name: str) -> Served:
         """A repository by its id. Raises Problem."""
-        if name not in self.served:
-            raise Problem("no-such-repository", f"there is no repository {name[:100]!r} here")
-        return self.served[name]
+        if name in self.served:
+            return self.served[name]
+        away = self._away(name)
+        why = (
+            f"there is no repository {name[:100]!r} here" if away is None else f"{away.path} is not served: {away.why}"
+        )
+        raise Problem("no-such-repository", why)
+
+    def _away(self, name: str) -> Absent | None:
+        return next((one for one in self.absent.values() if one.id == name and name not in self.served), None)
 
     def limit(self, limits: Limits) -> None:
         """Change the limits; what is going on goes on. Raises BadInput."""
@@ -195,8 +224,12 @@ class Host:
 
 def identifier(repository: Repository) -> str:
     """A repository's id: its folder's name, and enough of a hash to tell namesakes apart."""
-    name = re.sub(r"[^a-z0-9]+", "-", repository.work_tree.name.lower()).strip("-")[:40] or "repository"
-    return f"{name}-{hashlib.sha256(str(repository.common_dir).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    return _identifier(repository.work_tree, repository.common_dir)
+
+
+def _identifier(work_tree: Path, common_dir: Path) -> str:
+    name = re.sub(r"[^a-z0-9]+", "-", work_tree.name.lower()).strip("-")[:40] or "repository"
+    return f"{name}-{hashlib.sha256(str(common_dir).encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _registered(path: Path) -> list[str]:

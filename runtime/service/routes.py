@@ -7,6 +7,7 @@ Knows HTTP and the host; the work is the host's. Who may ask is the guard's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import attrs
@@ -20,7 +21,7 @@ from ..submission import Refactor, Settings, checked_client, checked_key
 from . import answers
 from .documents import Rows, budget, graph_document, run_document, task_document
 from .guard import Application, Receive, Scope, Send, answer, cookie_name
-from .host import Host
+from .host import Absent, Host
 from .links import LINK_S, SESSION_S, Links
 from .live import Status
 from .page import asset
@@ -222,7 +223,7 @@ class Api:
     # --- repositories ------------------------------------------------------------------------------------------
 
     async def repositories(self, request: Request) -> Any:
-        return [_row(one) for one in self.host.served.values()]
+        return [*map(_row, self.host.served.values()), *map(_row, self.host.absent.values())]
 
     async def register(self, request: Request) -> Any:
         if not request.scope["journeyman.socket"]:
@@ -460,7 +461,9 @@ def _place(served: Served, run: str) -> answers.QueueRow:
     )
 
 
-def _row(served: Served) -> answers.RepositoryRow:
+def _row(served: Served | Absent) -> answers.RepositoryRow:
+    if isinstance(served, Absent):
+        return answers.RepositoryRow(served.id, PurePath(served.path).name, served.path, 0, served.why)
     tree = served.repository.work_tree
     return answers.RepositoryRow(served.id, tree.name, str(tree), len(served.live))
 
