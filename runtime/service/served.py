@@ -277,18 +277,12 @@ class Served:
             self.looked.set()
 
     async def _recover(self) -> None:
-        open_ = await trio.to_thread.run_sync(left_open, self.path)
-        wanted = {
-            run: one
-            for run, one in open_.items()
-            if not one.held
-            and run not in self.live
-            and (self._all or run in self._unbegun)
-            and is_of(self.repository, one)
-        }
-        for run, one in open_.items():
-            if self._all and not is_of(self.repository, one):
-                self.log("run left to another work tree", repository=self.id, run=run, tree=one.tree)
+        left = await trio.to_thread.run_sync(left_open, self.path)
+        ours = {run: one for run, one in left.items() if is_of(self.repository, one)}
+        for run in left.keys() - ours.keys() if self._all else ():
+            self.log("run left to another work tree", repository=self.id, run=run, tree=left[run].tree)
+        fresh = {run: one for run, one in ours.items() if not one.held and run not in self.live}
+        wanted = {run: one for run, one in fresh.items() if self._all or run in self._unbegun}
         for run in self._unbegun.keys() - wanted.keys():
             del self._unbegun[run]
         everywhere = await self._obstacle() if wanted else ""  # before anybody is kept from the journal
