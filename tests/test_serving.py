@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Repo
@@ -108,16 +109,21 @@ def test_a_landing_that_is_refused_says_so(served: bool, journeyman: Journeyman,
     assert (again.returncode, "--key" in again.stderr) == ((0, False) if served else (2, True))
 
 
-def test_a_run_of_another_process_is_watched_without_a_daemon(repo: Repo, tmp_path: Path) -> None:
-    """`watch` tells what a `run` in another terminal does, as it happens, and ends with it and with its code."""
+def test_a_run_of_another_process_is_watched(
+    served: bool, request: pytest.FixtureRequest, repo: Repo, tmp_path: Path
+) -> None:
+    """`watch` tells what a `run` in another terminal does, as it happens, and ends with it and with its code; a daemon is no hindrance:
+    whoever comes later is told the same, and who asks for news waits until there are some."""
     repo.commit(FILES)
     plan, go = tmp_path / "plan.json", tmp_path / "go"
     os.mkfifo(go)
     until = {"id": "a", "specialist": "service", "writes": ["src/m0.py"], "exec": ["sh", "-c", f"cat {go}"]}
     plan.write_text(json.dumps({"task": [until, rewriting(1)["task"][0]]}))
+    daemon: DaemonProcess | None = request.getfixturevalue("daemon") if served else None
+    runs = daemon.register(repo) if daemon is not None else ""
     common = {
         "cwd": repo.path,
-        "env": _no_daemon(repo.path),
+        "env": daemon.environment if daemon is not None else _no_daemon(repo.path),
         "stderr": subprocess.PIPE,
         "stdout": subprocess.PIPE,
         "text": True,
@@ -131,10 +137,37 @@ def test_a_run_of_another_process_is_watched_without_a_daemon(repo: Repo, tmp_pa
             assert line, told
             told += line
         assert "a done" not in told
+        if daemon is not None:
+            seen, news = _told_of_what_goes_on(daemon, runs)
     _, rest = watching.communicate(timeout=60)
     running.communicate(timeout=60)
     assert running.returncode == watching.returncode
     assert "run r1 done" in rest
+    if daemon is not None:
+        with daemon.client() as client:
+            whole = list(events(client, f"{runs}/r1/events"))
+            assert whole[: len(seen)] == seen
+            assert (whole[-1][0], whole[-1][1]["state"]) == ("end", "done")
+            assert client.get(f"{runs}/r1/news?from={news['seq'] + 1}").json()["state"] == "done"
+
+
+def _told_of_what_goes_on(
+    daemon: DaemonProcess, runs: str
+) -> tuple[list[tuple[str, dict[str, Any], str]], dict[str, Any]]:
+    """What its stream tells of r1 up to where t1 is done, and its news, which then have to be waited for."""
+    seen = []
+    with daemon.client() as client:
+        for one in events(client, f"{runs}/r1/events?heartbeat_s=0.05"):
+            if one[0] != "heartbeat":
+                seen.append(one)
+            elif any(kind == "settled" for kind, _, _ in seen):
+                break
+        news: dict[str, Any] = client.get(f"{runs}/r1/news").json()
+        assert (news["state"], news["done"], "t1 done" in news["news"]) == ("running", 1, True)
+        later = client.get(f"{runs}/r1/news?from={news['seq'] + 1}&within_s=1")
+        assert later.elapsed.total_seconds() >= 1
+        assert later.json() == {**news, "news": []}
+    return seen, news
 
 
 def test_what_waits_says_why_and_can_be_cancelled(daemon: DaemonProcess, repo: Repo, tmp_path: Path) -> None:

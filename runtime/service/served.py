@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import attrs
 import msgspec
@@ -28,7 +29,7 @@ from ..engine import Runtime
 from ..errors import BadInput, JourneymanError, RunHeld
 from ..execution import Options, capped, conclude
 from ..git import Repository
-from ..handles import Notice, notices
+from ..handles import Notice
 from ..journal import Journal, Reader, Writer
 from ..limits import Gate as CallGate
 from ..line import line_ref
@@ -58,6 +59,7 @@ from ..telemetry import Traced, untraced
 from ..terminal import configured, edited
 from . import memory
 from .documents import news_document
+from .elsewhere import Elsewhere
 from .gate import AttemptGate
 from .kept import as_it_is, left_open, recalled, recorded, submission_of
 from .live import Came, Live, Log, Status
@@ -92,6 +94,7 @@ class Served:
     looked: trio.Event = attrs.field(factory=trio.Event)
     finished: int = 0  # runs that ended since the daemon started
     _kept: dict[str, tuple[Any, Status]] = attrs.field(factory=dict)  # {run: (version, status)} of some that have ended
+    _elsewhere: WeakValueDictionary[str, Elsewhere] = attrs.field(factory=WeakValueDictionary)  # while they are watched
     _writer: Writer | None = None
     _users: int = 0
     _door: trio.Lock = attrs.field(factory=trio.Lock)
@@ -752,17 +755,22 @@ class Served:
             settings=settings,
         )
 
-    async def past_notices(self, run: str, start: int) -> list[Notice]:
-        """The notices of a run that does not go on, from sequence number `start` on."""
-        machine = (await self.status(run)).machine
-        return notices(machine, start) if machine is not None else []
+    def elsewhere(self, run: str) -> Elsewhere:
+        """A run that another process is at: the same one for all who watch it."""
+        found = self._elsewhere.get(run)
+        if found is None or not found.goes_on:
+            found = self._elsewhere[run] = Elsewhere(self.repository, run)
+        return found
 
     async def news(self, run: str, start: int, within_s: float) -> dict[str, Any]:
         """How far a run is, as soon as something has happened behind sequence number `start` - 1, or after `within_s` seconds."""
         live = self.live.get(run)
         found: list[Notice] = []
-        if live is not None:
-            with trio.move_on_after(within_s):
+        with trio.move_on_after(within_s):
+            if live is None:
+                if (await self.entry(run)).state == "running":
+                    found = await self.elsewhere(run).batch(start)
+            else:
                 await live.opened.wait()
                 if live.runtime is not None:
                     found = await live.runtime.batch(start)

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import trio
 
-from ..handles import Notice
+from ..handles import Notice, notices
 from .documents import event_rows
 from .guard import Receive, Scope, Send
 from .problems import Problem
@@ -80,22 +80,23 @@ class EventStream:
         scope.cancel()
 
     async def _send_all(self, send: Send) -> None:
-        live = self.served.live.get(self.run)
+        start, live = self.start, self.served.live.get(self.run)
         if live is None:
-            if past := await self.served.past_notices(self.run, self.start):
-                await _part(send, self.encoded.of(self.served.id, self.run, past))
-        else:
+            past = await self.served.status(self.run)
+            if past.state == "running":
+                start = await self._tell(send, self.served.elsewhere(self.run).batch, start)
+            elif past.machine is not None and (found := notices(past.machine, start)):
+                await _part(send, self.encoded.of(self.served.id, self.run, found))
+                start = found[-1].seq + 1
+            live = self.served.live.get(self.run)  # it may have been taken up here meanwhile
+        if live is not None:
             if not live.opened.is_set():
                 waits = self.served.queue.waits(self.run)
                 told = {"state": "queued", "waits": attrs.asdict(waits) if waits is not None else None}
                 await _part(send, _event("queued", msgspec.json.encode(told)))
                 await self._beating(send, live.opened.wait)
-            start, runtime = self.start, live.runtime
-            while runtime is not None and (batch := await self._beating(send, partial(runtime.batch, start))):
-                next_at = trio.current_time() + GATHER_S
-                await _part(send, self.encoded.of(self.served.id, self.run, batch))
-                start = batch[-1].seq + 1
-                await trio.sleep_until(next_at)
+            if live.runtime is not None:
+                await self._tell(send, live.runtime.batch, start)
             await self._beating(send, live.over.wait)
         try:
             status = await self.served.status(self.run)
@@ -103,6 +104,15 @@ class EventStream:
         except Problem as problem:
             told = {"run": self.run, "state": "unknown", "error": problem.detail}
         await _part(send, _event("end", msgspec.json.encode(told)))
+
+    async def _tell(self, send: Send, source: Callable[[int], Awaitable[list[Notice]]], start: int) -> int:
+        """Send what a source has, until that has nothing more. Returns the sequence number behind the last one."""
+        while batch := await self._beating(send, partial(source, start)):
+            next_at = trio.current_time() + GATHER_S
+            await _part(send, self.encoded.of(self.served.id, self.run, batch))
+            start = batch[-1].seq + 1
+            await trio.sleep_until(next_at)
+        return start
 
     async def _beating(self, send: Send, wait: Callable[[], Awaitable[T]]) -> T:
         """Wait, and say every `heartbeat_s` that it goes on."""
