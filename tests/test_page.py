@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -242,6 +244,114 @@ def test_what_is_drawn_can_be_acted_on(served: DaemonProcess, repo: Repo, tmp_pa
         tab.wait_for_selector("#state.is-cancelled")
         never.touch()
     page.close()
+
+
+def test_a_run_of_another_process_is_watched(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
+    """A run that the command line performs beside the daemon has its lanes and its state as any other, by one stream, and its end is
+    seen; the page asks for nothing again and again, nor would it if the stream ended at once."""
+    served.register(repo)
+    go, plan = tmp_path / "go", tmp_path / "plan.json"
+    plan.write_text(json.dumps(waiting_plan(go)))
+    page = Page(browser, link(served))
+    tab = page.tab
+    asked: list[str] = []
+    tab.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    words = [sys.executable, "-m", "runtime", "run", str(plan)]
+    running = subprocess.Popen(words, cwd=repo.path, env=served.environment, stderr=subprocess.DEVNULL)
+
+    def looked_at_twice() -> None:
+        asked.clear()
+        tab.wait_for_selector("#state.is-running")
+        for _ in range(2):
+            with tab.expect_response("**/v1/health"):
+                pass
+        assert tab.inner_text("#state") == "running"
+        assert asked.count("events?from=1") <= 1
+        assert asked.count("graph") <= 3
+
+    stops = 'event: end\ndata: {"run": "r1", "state": "running", "error": null}\n\n'
+    tab.route("**/events?*", lambda route: route.fulfill(status=200, content_type="text/event-stream", body=stops))
+    tab.click("#list li:has-text('r1') button")
+    looked_at_twice()
+    tab.unroute("**/events?*")
+    tab.reload()
+    tab.wait_for_selector("#lanes .span.running[data-task=w]")
+    looked_at_twice()
+    go.touch()
+    tab.wait_for_selector("#state.is-done")
+    tab.wait_for_selector("#lanes .span.done[data-task=w]")
+    assert running.wait(60) == 0
+    with tab.expect_response("**/v1/health"):
+        pass
+    assert asked.count("events?from=1") == 0
+    page.close()
+
+
+def test_a_stream_that_breaks_off_is_taken_up(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
+    """Where a stream broke off, in the middle of a number too, the browser goes on and nothing is counted twice; one that is refused is
+    said to be, and is tried again with the list."""
+    runs = served.register(repo)
+    go = tmp_path / "go"
+    go.touch()
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        where = client.post(runs, json={"plan": steal_plan(go)}).headers["location"]
+        assert ended(client, where)["state"] == "done"
+        parts = client.get(f"{where}/events").text.split("\n\n")
+        kinds = [re.search("event: (.*)", part) for part in parts]
+        started = [at for at, kind in enumerate(kinds) if kind is not None and kind[1] == "started"]
+        cut = next(at + 1 for at in range(started[2], len(parts)) if not parts[at].startswith("id: "))
+        numbers = [int(one) for one in re.findall(r"(?m)^id: (\d+)$", "\n".join(parts[:cut]))]
+        known: list[Any] = []
+
+        def events(route: Any) -> None:
+            known.append(route.request.headers.get("last-event-id", ""))
+            print(route.request.headers)
+            stream = "text/event-stream; charset=utf-8"
+            if len(known) == 1:
+                route.fulfill(status=401, content_type="application/problem+json", body="{}")
+            elif len(known) == 2:
+                body = "retry: 50\n\n" + "\n\n".join(parts[:cut]) + "\n\n"
+                route.fulfill(status=200, content_type=stream, body=body)
+            else:
+                route.continue_()
+
+        tab.route("**/events?*", events)
+        tab.click("#list li button")
+        tab.wait_for_selector("#lost:has-text('the daemon refuses to')")
+        page.complaints.clear()  # the browser's word for a 401
+        tab.wait_for_selector("#state.is-done")
+        tab.wait_for_selector("#figures:has-text('7 of 7 done')")
+        tab.wait_for_selector("#lost", state="hidden")
+        tab.wait_for_selector("#lanes .span.done[data-task=last]")
+        assert tab.locator("#lanes .span").count() == len(started)
+        assert len(known) == 3
+        steals = sum('"stolen_from"' in parts[at] for at in started)
+        assert f"stolen\n{steals}\n" in tab.inner_text("#figures")
+        rest = client.get(f"{where}/events?from=1", headers={"last-event-id": str(numbers[-1])}).text
+        assert f'"seq":{numbers[-1] + 1},' in rest.split("\n\n")[0]
+        assert tab.evaluate(ALIKE, [part.split("data: ")[-1] for part in parts if '"seq"' in part]) == []
+    page.close()
+
+
+# Where a model comes to something else when its stream breaks off behind so many rows and begins anew: at that number, or at the first.
+ALIKE = """async (texts) => {
+  const { Model } = await import("/model.js"), rows = texts.map(JSON.parse), wrong = [];
+  const told = (model) => JSON.stringify([[...model.lanes], [...model.tasks], model.steals, model.checks, model.orders, model.now]);
+  const folded = (...streams) => {
+    const model = new Model();
+    for (const stream of streams) { model.connected(); for (const row of stream) model.take(row.type, row); }
+    return told(model);
+  };
+  const whole = folded(rows);
+  for (let cut = 0; cut <= rows.length; cut += 1) {
+    const begun = rows.slice(0, cut);
+    const same = rows.filter((row) => row.seq >= (begun.at(-1)?.seq ?? 0));
+    if (folded(begun, rows) !== whole || folded(begun, same) !== whole || folded(begun, begun, rows) !== whole) wrong.push(cut);
+  }
+  return wrong;
+}"""
 
 
 def test_one_task_is_tried_again_and_undone_by_keys(

@@ -20,7 +20,7 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "from": {
         "in": "query",
         "schema": {"type": "integer", "minimum": 1, "default": 1},
-        "description": "the first sequence number; without it, the one after Last-Event-ID",
+        "description": "the first sequence number; where a Last-Event-ID is given, the one after that",
     },
     "heartbeat_s": {"in": "query", "schema": {"type": "number", "minimum": 0.05, "maximum": 60, "default": 15}},
     "within_s": {"in": "query", "schema": {"type": "integer", "minimum": 0, "maximum": 60, "default": 20}},

@@ -342,7 +342,7 @@ class Api:
             await served.entry(run)
         start = _number(request, "from", 1, 1, 2**53)
         last = request.headers.get("last-event-id", "")
-        if last and "from" not in request.query_params:
+        if last:  # a browser that connects again asks for the same address as at first, and says how far it came
             if not (last.isascii() and last.isdigit() and len(last) < 16):
                 raise Problem("bad-input", "Last-Event-ID: it is no sequence number")
             start = int(last) + 1
@@ -672,8 +672,8 @@ ENDPOINTS: Final = (
         problems=(*_GONE, "no-such-task", "wrong-state", "journal"),
     ),
     Endpoint(
-        "GET", _RUN + "/events", Api.events, "Its events as they happen (SSE)", query=("from", "heartbeat_s"),
-        content="text/event-stream", problems=("bad-input", *_GONE, "journal"),
+        "GET", _RUN + "/events", Api.events, "Its events as they happen (SSE); a Last-Event-ID wins over `from`",
+        query=("from", "heartbeat_s"), content="text/event-stream", problems=("bad-input", *_GONE, "journal"),
     ),
     Endpoint(
         "GET", _RUN + "/diff", Api.diff, "Its result as a diff", query=("stat", "task"), content="text/x-diff", waits=True,

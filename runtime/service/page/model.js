@@ -21,12 +21,27 @@ export class Model {
     this.over = "";
     this.queued = null;
     this.begun = false;
-    this.last = 0;
+    this.last = 0; // the highest sequence number there was,
+    this.rows = 0; // how many rows of it,
+    this.again = 0; // and how many of those may come once more
+  }
+
+  // A stream begins, perhaps again: behind the last whole number, or anywhere before.
+  connected() { this.again = this.rows; }
+
+  // Whether a row was there before; an event and the commands that followed from it have one number.
+  known(seq) {
+    if (seq < this.last) return true;
+    if (seq === this.last && this.again > 0) { this.again -= 1; return true; }
+    this.rows = seq === this.last ? this.rows + 1 : 1;
+    this.last = seq;
+    this.again = 0;
+    return false;
   }
 
   take(kind, data) {
+    if (data.seq !== undefined && this.known(data.seq)) return;
     if (data.at_s !== undefined) this.now = Math.max(this.now, data.at_s);
-    if (data.seq !== undefined) this.last = Math.max(this.last, data.seq);
     const step = this["on_" + kind.replaceAll("-", "_")];
     if (step) step.call(this, data);
   }

@@ -9,11 +9,13 @@ import { clock, Model, TYPES } from "/model.js";
 
 const find = (id) => document.getElementById(id);
 const VIEWS = ["lanes", "graph", "tasks", "diff", "claims"];
-const OVER = new Set(["done", "partial", "failed", "cancelled", "collected"]);
+const OVER = new Set(["done", "partial", "failed", "cancelled", "collected"]), GOES_ON = new Set(["running", "queued"]);
 const LISTED_MS = 2000, DRAWN_MS = 250;
 
 const at = { repository: "", run: "", task: "", view: "lanes" };
 let runs = [], queue = [], model = new Model(), status = null, source = null, seen = 0, dirty = true, asked = 0;
+let ended = ""; // in which state the run was when its stream ended
+let gone = false; // the daemon did not answer when it was last asked
 
 // --- asking --------------------------------------------------------------------------------------------------------
 
@@ -66,10 +68,13 @@ async function list() {
       listRuns();
       if (at.view === "claims") dirty = true;
     }
-    const now = runs.find((one) => one.run === at.run);
-    if (now && status && (now.state !== status.state || await moved())) await refresh();
+    const now = runs.find((one) => one.run === at.run), broken = gone || !(source || ended);
+    gone = false;
+    if (at.run && ((broken && (now || status)) || (ended && GOES_ON.has(now?.state) && now.state !== ended))) watch();
+    else if (now && status && (now.state !== status.state || await moved())) await refresh();
   } catch (error) {
     find("daemon").textContent = `no answer: ${error.message}`;
+    gone = true;
   }
 }
 
@@ -113,9 +118,13 @@ function listRuns() {
 
 // --- one run -------------------------------------------------------------------------------------------------------
 
+// From its first event on, to its end. A stream that breaks off is the browser's to mend; one that it gives up is tried again with the
+// list, as is one that has ended of a run that goes on again: never by what the stream itself brings, that could go round and round.
 function watch() {
   source?.close();
   source = null;
+  ended = "";
+  lost("");
   model = new Model();
   status = null;
   find("choose").hidden = Boolean(at.run);
@@ -123,17 +132,33 @@ function watch() {
   if (!at.run) return;
   source = new EventSource(`${runPath("events")}?from=1`);
   const mine = source;
+  source.addEventListener("open", () => {
+    if (mine !== source) return;
+    model.connected();
+    lost("");
+  });
+  source.addEventListener("error", () => {
+    if (mine !== source) return;
+    const over = mine.readyState === EventSource.CLOSED;
+    lost(`What happens is not told at the moment: the daemon ${over ? "refuses to" : "does not answer"}. It is asked again.`);
+    if (over) source = null;
+  });
   for (const kind of TYPES) {
     source.addEventListener(kind, (event) => {
       if (mine !== source) return;
       model.take(kind, JSON.parse(event.data));
       seen = performance.now();
       dirty = true;
-      if (kind === "end") mine.close();
+      if (kind === "end") { mine.close(); ended = model.over; }
       if (["settled", "closed", "landed", "end", "opened"].includes(kind)) refreshSoon();
     });
   }
   refresh();
+}
+
+function lost(words) {
+  find("lost").textContent = words;
+  find("lost").hidden = !words;
 }
 
 function refreshSoon() {
@@ -142,8 +167,8 @@ function refreshSoon() {
 }
 
 async function refresh() {
-  if (!at.run) return;
   const mine = ++asked;
+  if (!at.run) return;
   try {
     const [told, graph] = await Promise.all([ask(runPath()), ask(runPath("graph"))]);
     if (mine !== asked) return;
@@ -152,7 +177,6 @@ async function refresh() {
       const known = model.tasks.get(task.id);
       if (known) { known.waits = task.waits_for; if (!model.open.has(task.id)) known.state = task.state; }
     }
-    if (model.over && !OVER.has(told.state) && told.state !== "paused" && told.state !== "interrupted") { watch(); return; }
     dirty = true;
     if (at.view === "diff") showDiff();
     if (at.task) showTask();
@@ -163,7 +187,7 @@ function draw() {
   const live = !model.over;
   if (!at.run || !(dirty || (live && at.view === "lanes"))) return;
   dirty = false;
-  const now = live && seen && model.open.size ? model.now + (performance.now() - seen) / 1000 : model.now;
+  const now = live && seen && model.open.size && find("lost").hidden ? model.now + (performance.now() - seen) / 1000 : model.now;
   drawHead(now);
   const width = find("run").clientWidth;
   if (at.view === "lanes") drawLanes(find("lanes"), model, now, width, at.task, choose);
