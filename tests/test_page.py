@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from claude_stage import edit
 from conftest import Repo
-from daemon_process import FILES, DaemonProcess, ended, rewriting, waits_for
+from daemon_process import FILES, DaemonProcess, ended, rewriting, waiting, waits_for
 from messages_process import MessagesProcess
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -217,6 +217,55 @@ def test_what_fails_is_cancelled_and_tried_again_from_the_page(
     page.close()
 
 
+def test_what_is_answered_is_about_what_was_asked(
+    served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any
+) -> None:
+    """Whoever goes back to another run while a question is open has said no to it; a list that comes late is not shown as that of another
+    repository."""
+    runs = served.register(repo)
+    other = Repo(tmp_path / "other")
+    other.commit(FILES)
+    elsewhere = served.register(other)
+    never = tmp_path / "never"
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        for number in range(2):
+            client.post(runs, json={"plan": waiting(never, number)})
+        client.post(elsewhere, json={"plan": rewriting(0, name="Elsewhere")})
+        tab.select_option("#repository", runs.split("/")[3])
+        for run in ("r1", "r2"):
+            tab.click(f"#list li:has-text('{run}') button")
+            tab.wait_for_selector(f"#title:has-text('{run}')")
+            tab.wait_for_selector("#lanes .span.running")
+        tab.click("#lanes .span.running")
+        tab.wait_for_selector("#task-cancel:not([hidden])")
+        for key, about in (("x", "End run r2?"), ("c", "Cancel the task w1?")):
+            tab.keyboard.press(key)
+            assert about in tab.inner_text("#question")
+            tab.evaluate("history.go(-2)" if key == "x" else "history.go(-1)")
+            tab.wait_for_selector("#ask", state="hidden")
+            tab.evaluate("history.go(2)" if key == "x" else "history.go(1)")
+            tab.wait_for_selector("#task-name:has-text('w1')")
+            tab.wait_for_selector("#task-cancel:not([hidden])")
+        assert [one["state"] for one in client.get(runs).json()] == ["running", "running"]
+
+        held: list[Any] = []
+        tab.route(f"**{runs}?*", lambda route: held.append(route))
+        with tab.expect_request(f"**{runs}?*"):
+            pass
+        tab.select_option("#repository", elsewhere.split("/")[3])
+        tab.wait_for_selector("#list li:has-text('Elsewhere')")
+        with tab.expect_response(f"**{runs}?*"):
+            for one in held:
+                one.continue_()
+        with tab.expect_response("**/v1/health"):
+            pass
+        assert tab.locator("#list li").count() == 1
+        never.touch()
+    page.close()
+
+
 def test_what_is_drawn_can_be_acted_on(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
     """A run whose lanes are drawn can be cancelled, though the daemon has not yet answered what it is asked of it; a key that does
     nothing says why."""
@@ -396,8 +445,8 @@ def test_one_task_is_tried_again_and_undone_by_keys(
 def test_limits_are_changed_and_a_spent_budget_is_raised_from_the_page(
     tmp_path: Path, repo: Repo, browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The page shows what a run has cost and what it may; paused at its budget, a larger one is given there and it goes on to its end.
-    What is allowed at once is looked at and changed."""
+    """The page shows what a run has cost and what it may; paused at its budget, a larger one of that kind is given there, and of the other
+    kind when that is spent, and it goes on to its end. What is allowed at once is looked at and changed."""
     repo.commit({"a.py": "x = 1\n"})
     with MessagesProcess(tmp_path / "ledger") as api:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
@@ -411,14 +460,20 @@ def test_limits_are_changed_and_a_spent_budget_is_raised_from_the_page(
                 plan = {
                     "task": [{"id": "a", "specialist": "service", "writes": ["a.py"], "goal": edit("a.py", "1", "2")}]
                 }
-                made = client.post(runs, json={"plan": plan, "settings": {"budget_usd": 0.001}})
+                made = client.post(runs, json={"plan": plan, "settings": {"budget_usd": 0.001, "budget_tokens": 10}})
                 assert made.status_code == 201, made.text
                 tab.wait_for_selector("#list li:has-text('paused')")
                 tab.click("#list li button")
                 tab.wait_for_selector("#state.is-paused")
                 tab.wait_for_selector("#why:has-text('budget')")
                 tab.keyboard.press("r")
-                tab.fill("#amount input", "5")
+                assert tab.locator("#amounts label").all_inner_texts() == ["New budget in USD (now 0.001)"]
+                tab.fill("#amounts input", "5")
+                tab.click("#ask button[value=yes]")
+                tab.wait_for_selector("#why:has-text('tokens spent')")
+                tab.keyboard.press("r")
+                assert tab.locator("#amounts label").all_inner_texts() == ["New budget in tokens (now 10)"]
+                tab.fill("#amounts input", "1000000")
                 tab.click("#ask button[value=yes]")
                 tab.wait_for_selector("#state.is-done")
                 tab.wait_for_selector("#figures div:has-text('cost'):has-text('of 5.00 USD')")

@@ -16,6 +16,7 @@ const at = { repository: "", run: "", task: "", view: "lanes" };
 let runs = [], queue = [], model = new Model(), status = null, source = null, seen = 0, dirty = true, asked = 0;
 let ended = ""; // in which state the run was when its stream ended
 let gone = false; // the daemon did not answer when it was last asked
+let listed = "", listing = 0, newest = 0; // whose runs the list has; which answer is the newest
 
 // --- asking --------------------------------------------------------------------------------------------------------
 
@@ -29,6 +30,7 @@ async function ask(path, body, method = "POST") {
 }
 
 const base = () => `/v1/repositories/${encodeURIComponent(at.repository)}/runs`;
+const place = () => JSON.stringify([at.repository, at.run, at.task]);
 const runPath = (verb = "") => `${base()}/${encodeURIComponent(at.run)}${verb && "/" + verb}`;
 
 function tell(words) {
@@ -39,31 +41,37 @@ function tell(words) {
   tell.timer = setTimeout(() => { toast.hidden = true; }, 6000);
 }
 
-// Whether it is really meant; with a label for an amount, that amount (NaN when none was given), or false.
-function sure(question, label = "") {
-  const dialog = find("ask"), amount = find("amount");
+// Whether it is really meant; with labels for amounts, those (NaN where none was given), or false. Whoever goes elsewhere says no.
+function sure(question, labels = []) {
+  const dialog = find("ask");
   find("question").textContent = question;
-  amount.hidden = !label;
-  amount.querySelector("span").textContent = label;
-  amount.querySelector("input").value = "";
+  const amounts = labels.map((label) => element("label", {}, element("span", {}, label), element("input", { type: "number", min: "0", step: "any", inputMode: "decimal" })));
+  find("amounts").replaceChildren(...amounts);
+  dialog.dataset.about = place();
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => {
-    resolve(dialog.returnValue === "yes" && (label ? amount.querySelector("input").valueAsNumber : true));
+    resolve(dialog.returnValue === "yes" && (labels.length ? amounts.map((one) => one.lastChild.valueAsNumber) : true));
   }, { once: true }));
 }
 
 // --- the list ------------------------------------------------------------------------------------------------------
 
 async function list() {
+  const mine = ++listing;
+  let of = at.repository;
   try {
     const [health, repositories, limits] = await Promise.all([ask("/v1/health"), ask("/v1/repositories"), ask("/v1/limits")]);
     find("daemon").textContent = `${health.state} · ${health.runs} open runs · ${health.attempts}/${limits.instances} attempts`;
     listRepositories(repositories);
-    if (at.repository) {
+    of ||= at.repository;
+    if (of && of === at.repository) {
       const here = `/v1/repositories/${encodeURIComponent(at.repository)}`;
-      const [listed, repository] = await Promise.all([ask(`${base()}?limit=200`), ask(here)]);
-      runs = listed.reverse();
+      const [rows, repository] = await Promise.all([ask(`${base()}?limit=200`), ask(here)]);
+      if (of !== at.repository || mine < newest) return; // it is of another repository, or was asked before what is there
+      newest = mine;
+      listed = of;
+      runs = rows.reverse();
       queue = repository.queue;
       listRuns();
       if (at.view === "claims") dirty = true;
@@ -73,6 +81,7 @@ async function list() {
     if (at.run && ((broken && (now || status)) || (ended && GOES_ON.has(now?.state) && now.state !== ended))) watch();
     else if (now && status && (now.state !== status.state || await moved())) await refresh();
   } catch (error) {
+    if (of !== at.repository) return;
     find("daemon").textContent = `no answer: ${error.message}`;
     gone = true;
   }
@@ -337,11 +346,23 @@ function possible(verb) {
   return false;
 }
 
+// The run is the one that was looked at when the key was pressed, whatever is looked at when it is answered.
 async function act(verb, question, body = {}) {
-  if (!possible(verb) || (question && !(await sure(question)))) return;
+  const run = at.run, path = runPath();
+  if (possible(verb) && (!question || await sure(question))) await perform(run, path, verb, body);
+}
+
+// The same for the chosen task.
+async function actOnTask(verb, question, words = "") {
+  const run = at.run, path = runPath(), task = at.task;
+  if (!question || await sure(question)) await perform(run, path, verb, { task }, words);
+}
+
+async function perform(run, path, verb, body, words = "") {
   try {
-    const told = await ask(runPath(verb), body);
-    tell(verb === "land" ? `landed as ${told.commit.slice(0, 12)}` : `${at.run} is ${told.state}`);
+    const told = await ask(`${path}/${verb}`, body);
+    tell(words || (body.task && verb === "undo" ? `taken back: ${told.off.join(", ")}` : verb === "land" ? `landed as ${told.commit.slice(0, 12)}` : `${run} is ${told.state}`));
+    if (path !== runPath()) return;
     if (["resume", "retry", "undo", "redo"].includes(verb)) watch(); else await refresh();
     list();
   } catch (error) { tell(error.message); }
@@ -350,13 +371,16 @@ async function act(verb, question, body = {}) {
 const ACTIONS = {
   pause: () => act("pause"),
   resume: async () => {
-    const budget = status?.budget ?? {};
     if (!possible("resume")) return;
-    if (!status?.paused || (!budget.usd && !budget.tokens)) { await act("resume"); return; }
-    const dollars = Boolean(budget.usd);
-    const more = await sure(`${at.run} is paused: ${status.paused}. Go on?`, dollars ? `New budget in USD (now ${budget.usd})` : `New budget in tokens (now ${budget.tokens})`);
+    const run = at.run, path = runPath(), budget = status?.budget ?? {};
+    const given = ["usd", "tokens"].filter((unit) => budget[unit]);
+    if (!status?.paused || !given.length) { await perform(run, path, "resume", {}); return; }
+    const spent = given.filter((unit) => status.paused.includes(`--budget-${unit} `)); // its words say how to go on from a shell
+    const units = spent.length ? spent : given;
+    const more = await sure(`${run} is paused: ${status.paused}. Go on?`, units.map((unit) => `New budget in ${unit === "usd" ? "USD" : unit} (now ${budget[unit]})`));
     if (more === false) return;
-    await act("resume", "", Number.isNaN(more) ? {} : dollars ? { budget_usd: more } : { budget_tokens: Math.round(more) });
+    const asked = units.map((unit, number) => [`budget_${unit}`, unit === "usd" ? more[number] : Math.round(more[number])]);
+    await perform(run, path, "resume", Object.fromEntries(asked.filter(([, amount]) => !Number.isNaN(amount))));
   },
   retry: () => act("retry"),
   cancel: () => act("cancel", `End run ${at.run}? What is done is kept on its line.`),
@@ -368,12 +392,16 @@ const ACTIONS = {
 function go(change) {
   Object.assign(at, change);
   location.hash = [at.repository, at.run, at.view, at.task].map(encodeURIComponent).join("/");
+  arrived(); // at once: a key that is pressed next is about what is chosen now
 }
 
 function arrived() {
+  at.hash = location.hash;
   const [repository, run, view, task] = location.hash.slice(1).split("/").map(decodeURIComponent);
   const other = (repository && repository !== at.shown?.repository) || run !== at.shown?.run;
   Object.assign(at, { repository: repository || at.repository, run: run || "", view: VIEWS.includes(view) ? view : "lanes", task: task || "" });
+  if (find("ask").open && find("ask").dataset.about !== place()) find("ask").close("no");
+  if (at.repository !== listed) { [runs, queue, listed] = [[], [], at.repository]; list(); }
   if (other) { at.shown = { repository: at.repository, run: at.run }; watch(); }
   for (const name of VIEWS) {
     find(`view-${name}`).hidden = name !== at.view;
@@ -452,25 +480,13 @@ for (const [name, does] of Object.entries(ACTIONS)) find(name).addEventListener(
 for (const name of VIEWS) find(`tab-${name}`).addEventListener("click", () => go({ view: name }));
 find("theme").addEventListener("click", flip);
 find("limits").addEventListener("click", showLimits);
-find("task-retry").addEventListener("click", async () => {
-  try { await ask(runPath("retry"), { task: at.task }); tell(`${at.task} is tried again`); watch(); list(); } catch (error) { tell(error.message); }
-});
+find("task-retry").addEventListener("click", () => actOnTask("retry", "", `${at.task} is tried again`));
+find("task-cancel").addEventListener("click", () => actOnTask("cancel", `Cancel the task ${at.task}?`));
+find("task-undo").addEventListener("click", () => actOnTask("undo", `Take back what ${at.task} changed, and what was built on it?`));
 find("help").addEventListener("click", () => find("keys").showModal());
 find("close").addEventListener("click", () => go({ task: "" }));
-find("task-cancel").addEventListener("click", async () => {
-  if (!(await sure(`Cancel the task ${at.task}?`))) return;
-  try { await ask(runPath("cancel"), { task: at.task }); await refresh(); } catch (error) { tell(error.message); }
-});
-find("task-undo").addEventListener("click", async () => {
-  if (!(await sure(`Take back what ${at.task} changed, and what was built on it?`))) return;
-  try {
-    const told = await ask(runPath("undo"), { task: at.task });
-    tell(`taken back: ${told.off.join(", ")}`);
-    watch();
-  } catch (error) { tell(error.message); }
-});
-find("repository").addEventListener("change", (event) => { runs = []; go({ repository: event.target.value, run: "", task: "" }); list(); });
-addEventListener("hashchange", arrived);
+find("repository").addEventListener("change", (event) => go({ repository: event.target.value, run: "", task: "" }));
+addEventListener("hashchange", () => { if (location.hash !== at.hash) arrived(); });
 addEventListener("resize", () => { dirty = true; });
 
 const theme = localStorage.getItem("theme");
