@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from claude_stage import edit
 from conftest import Repo
@@ -489,9 +490,14 @@ def test_limits_are_changed_and_a_spent_budget_is_raised_from_the_page(
 
 
 def test_the_link_is_good_once_and_the_page_needs_it(served: DaemonProcess, browser: Any) -> None:
-    """A link opens the page once; without a session nothing of it is served, and no other site's page gets at it."""
+    """A link opens the page once, and what only looks where it leads (HEAD) does not use it up; without a session nothing of it is
+    served, and no other site's page gets at it."""
     address = link(served)
+    for _ in range(2):
+        seen = httpx2.head(address)
+        assert (seen.status_code, "set-cookie" in seen.headers) == (303, False)
     page = Page(browser, address)
+    assert httpx2.head(address).status_code == 401
     other = browser.new_context().new_page()
     assert other.goto(address).status == 401
     root = re.sub(r"/open/.*", "/", address)

@@ -38,6 +38,10 @@ class Links:
         _trim(self._codes, self.clock())
         return code
 
+    def is_good(self, code: str) -> bool:
+        """Whether a code could be redeemed now; it is not used up by that."""
+        return self._codes.get(code, 0.0) > self.clock()
+
     def redeem(self, code: str) -> str | None:
         """A new session for a code, which is used up by it; None when it is not good (any more)."""
         good_until = self._codes.pop(code, 0.0)

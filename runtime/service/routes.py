@@ -433,13 +433,15 @@ class Api:
         return await _asset(request.path_params["name"])
 
     async def open_link(self, request: Request) -> Any:
-        port = request.scope["journeyman.port"]
-        session = self.links.redeem(request.path_params["code"]) if port is not None else None
+        port, code = request.scope["journeyman.port"], request.path_params["code"]
+        response = RedirectResponse("/", 303)
+        if request.method == "HEAD" and port is not None and self.links.is_good(code):
+            return response  # whatever looks where a link leads does not use it up
+        session = self.links.redeem(code) if port is not None else None
         if session is None:
             raise Problem(
                 "unauthorized", "this link was used already, or is too old; make another: journeyman serve --link"
             )
-        response = RedirectResponse("/", 303)
         response.set_cookie(cookie_name(port), session, max_age=int(SESSION_S), httponly=True, samesite="strict")
         return response
 
