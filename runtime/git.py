@@ -187,7 +187,11 @@ class Repository:
     def open(cls, path: str | Path) -> Repository:
         """The repository around a path. Raises BadInput when there is none, RepositoryRefused when it cannot be used."""
         where = Path(path)
-        if not where.exists():
+        try:
+            there = where.exists()
+        except OSError as error:  # too long for a path, or in a folder that may not be looked into
+            raise BadInput(f"{str(path)[:200]}: {error.strerror}") from None
+        if not there:
             raise BadInput(f"{where}: there is no such folder")
         if git_version() < _LEAST_GIT:
             found = ".".join(map(str, git_version()))

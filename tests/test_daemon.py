@@ -253,12 +253,16 @@ def test_bad_submissions_start_nothing(daemon: DaemonProcess, repo: Repo) -> Non
             ("GET", "/v2", "no-such-page"),
             ("DELETE", "/v1/health", "no-such-method"),
             ("GET", f"{runs}?limit=many", "bad-input"),
+            ("GET", f"{runs}?state=nonsense", "bad-input"),
         ):
             answer = client.request(method, path)
             assert answer.json()["code"] == code, answer.text
             assert answer.status_code == answer.json()["status"]
         outside = client.post("/v1/repositories", json={"path": "relative"})
         assert outside.json()["code"] == "bad-input"
+        too_long = client.post("/v1/repositories", json={"path": "/" + "x" * 5000})
+        assert (too_long.status_code, too_long.json()["code"]) == (422, "bad-input")
+        assert client.get(f"{runs}?state=done").json() == []
         assert client.post("/v1/repositories", json={"path": str(repo.path.parent)}).json()["code"] == "bad-input"
 
 

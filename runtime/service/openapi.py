@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
+from .answers import RunState
 from .problems import CODES
 from .routes import ENDPOINTS, OPTIONAL, Endpoint, NewRefactor, NewRun, _Model
 
@@ -16,7 +17,11 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "repository": {"in": "path", "schema": {"type": "string", "pattern": "^[a-z0-9-]{1,60}$"}},
     "run": {"in": "path", "schema": {"type": "string", "pattern": "^r[1-9][0-9]{0,8}$"}},
     "limit": {"in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}},
-    "state": {"in": "query", "schema": {"type": "string"}, "description": "only runs in this state"},
+    "state": {
+        "in": "query",
+        "schema": {"type": "string", "enum": get_args(RunState)},
+        "description": "only runs in this state",
+    },
     "from": {
         "in": "query",
         "schema": {"type": "integer", "minimum": 1, "default": 1},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Annotated, Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args
 
 import attrs
 import msgspec
@@ -37,6 +37,7 @@ PLAN_TYPES: Final[Mapping[str, str]] = {
 _MOST_LISTED: Final = 1000
 _MOST_KEPT: Final = 32
 _MOST_PATHS: Final = 200  # that are remembered: a crowd asks for the same few
+_STATES: Final[tuple[str, ...]] = get_args(answers.RunState)
 _LONGEST_PATH: Final = 300  # characters, of one that is remembered
 
 Handler = Callable[["Api", Request], Awaitable[Any]]
@@ -253,9 +254,11 @@ class Api:
 
     async def runs(self, request: Request) -> Any:
         most = _number(request, "limit", 100, 1, _MOST_LISTED)
-        state = request.query_params.get("state", "")
+        state = request.query_params.get("state")
+        if state is not None and state not in _STATES:
+            raise Problem("bad-input", f"state: it must be one of {', '.join(_STATES)}")
         listed = await self._served(request).entries()
-        wanted = [one for one in listed if not state or one.state == state]
+        wanted = [one for one in listed if state is None or one.state == state]
         return wanted[-most:]
 
     async def submit(self, request: Request) -> Any:
