@@ -267,6 +267,63 @@ def test_what_is_answered_is_about_what_was_asked(
     page.close()
 
 
+def test_what_is_read_stays_as_it_is_while_the_run_goes_on(
+    served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any
+) -> None:
+    """A file of a diff that was opened or closed, the focus and how far it is scrolled stay when more comes; a task that cannot be told
+    of has nothing of the one that was looked at before."""
+    runs = served.register(repo)
+    go, long = tmp_path / "go", "x" * 4000
+    first = {"id": "first", "specialist": "service", "goal": "Make it long", "writes": ["src/m0.py", "src/m1.py"]}
+    first["exec"] = ["sh", "-c", f"echo {long} > src/m0.py; echo y > src/m1.py"]
+    second = {"id": "second", "specialist": "service", "writes": ["src/m2.py"]}
+    second["exec"] = ["sh", "-c", f"while [ ! -e {go} ]; do sleep 0.02; done; echo z > src/m2.py"]
+    page = Page(browser, link(served))
+    tab = page.tab
+    with served.client() as client:
+        client.post(runs, json={"plan": {"task": [first, second]}})
+        tab.click("#list li button")
+        tab.wait_for_selector("#lanes .span.done[data-task=first]")
+        tab.keyboard.press("4")
+        tab.wait_for_selector("#view-diff details:has-text('src/m1.py')")
+        tab.keyboard.press("3")
+        tab.click("#tasks tr[data-task=first] button")
+        tab.wait_for_selector("#task-diff .add:has-text('xxx')")
+        tab.keyboard.press("4")
+        tab.click("#view-diff details:has-text('src/m1.py') summary")
+        marks = """() => {
+          document.querySelector("#view-diff pre").scrollLeft = 700;
+          document.querySelector("#task-diff pre").scrollLeft = 900;
+          for (const one of document.querySelectorAll("#story li, #view-diff details, #task-diff details")) one.mark = true;
+          document.querySelector("#task-diff summary").focus();
+        }"""
+        tab.evaluate(marks)
+        go.touch()
+        tab.wait_for_selector("#view-diff details:has-text('src/m2.py')")
+        tab.wait_for_selector("#state.is-done")
+        with tab.expect_response("**/v1/health"):
+            pass
+        assert tab.evaluate("document.querySelector('#view-diff pre').scrollLeft") == 700
+        assert tab.evaluate("document.querySelector('#task-diff pre').scrollLeft") == 900
+        assert tab.evaluate("document.activeElement === document.querySelector('#task-diff summary')")
+        opened = tab.evaluate(
+            "[...document.querySelectorAll('#view-diff details')].map((one) => [one.open, !!one.mark])"
+        )
+        assert opened == [[True, True], [False, True], [True, False]]
+        assert tab.evaluate("[...document.querySelectorAll('#story li')].every((one) => one.mark)")
+
+        assert tab.inner_text("#task-goal") == "Make it long"
+        assert tab.is_visible("#task-undo")
+        tab.evaluate("location.hash = location.hash.replace(/first$/, 'nobody')")
+        tab.wait_for_selector("#task-error:has-text('no task')")
+        page.complaints.clear()  # the browser's word for a 404
+        assert tab.inner_text("#task-name") == "nobody"
+        assert tab.locator("#story li").count() == tab.locator("#task-diff details").count() == 0
+        assert [tab.inner_text(f"#task-{part}") for part in ("state", "where", "goal")] == ["", "", ""]
+        assert not any(tab.is_visible(f"#task-{verb}") for verb in ("cancel", "retry", "undo"))
+    page.close()
+
+
 def test_what_is_drawn_can_be_acted_on(served: DaemonProcess, repo: Repo, tmp_path: Path, browser: Any) -> None:
     """A run whose lanes are drawn can be cancelled, though the daemon has not yet answered what it is asked of it; a key that does
     nothing says why."""

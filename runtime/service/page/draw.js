@@ -19,6 +19,13 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+// Children as they are wanted. What is there already is not touched: taken out and put in again it would lose its focus and its scroll.
+export function arrange(into, wanted) {
+  const stay = new Set(wanted);
+  for (const one of [...into.childNodes]) if (!stay.has(one)) one.remove();
+  wanted.forEach((one, number) => { if (into.childNodes[number] !== one) into.insertBefore(one, into.childNodes[number] ?? null); });
+}
+
 // The text as it fits into so many pixels; of a path its end says more than its beginning.
 const pen = document.createElement("canvas").getContext("2d");
 export function fitted(text, width, font = "12px system-ui, sans-serif") {

@@ -2,7 +2,7 @@
 
 import { drawClaims } from "/claims.js";
 import { drawDiff } from "/diff.js";
-import { element } from "/draw.js";
+import { arrange, element } from "/draw.js";
 import { drawGraph } from "/graph.js";
 import { drawLanes } from "/lanes.js";
 import { clock, Model, TYPES } from "/model.js";
@@ -279,27 +279,38 @@ function drawTasks() {
 }
 
 async function showDiff() {
-  const mine = at.run;
+  const mine = runPath();
   try {
-    const text = await ask(runPath("diff"));
-    if (mine === at.run) drawDiff(find("view-diff"), text, false);
-  } catch (error) { find("view-diff").replaceChildren(element("p", { className: "quiet" }, error.message)); }
+    const text = await ask(`${mine}/diff`);
+    if (mine === runPath()) drawDiff(find("view-diff"), text);
+  } catch (error) {
+    if (mine === runPath()) find("view-diff").replaceChildren(element("p", { className: "quiet" }, error.message));
+  }
 }
 
 // --- one task ------------------------------------------------------------------------------------------------------
 
 function choose(task) { go({ task }); }
 
+// Nothing of the task that was chosen before stays under another's name, whether that can be told of or not.
+function clearTask() {
+  find("task-name").textContent = at.task;
+  for (const part of ["state", "where", "goal", "error"]) find(`task-${part}`).textContent = "";
+  find("task-state").className = "badge";
+  for (const verb of ["cancel", "retry", "undo"]) find(`task-${verb}`).hidden = true;
+  for (const part of ["story", "task-diff"]) find(part).replaceChildren();
+}
+
 async function showTask() {
   const panel = find("task");
   panel.hidden = !at.task;
+  const mine = place();
+  if (panel.dataset.of !== mine) { panel.dataset.of = mine; clearTask(); }
   if (!at.task) return;
-  const mine = at.task;
-  find("task-name").textContent = mine;
   try {
-    const path = mine.split("/").map(encodeURIComponent).join("/");
-    const [told, diff] = await Promise.all([ask(runPath(`tasks/${path}`)), ask(`${runPath("diff")}?task=${encodeURIComponent(mine)}`)]);
-    if (mine !== at.task) return;
+    const path = at.task.split("/").map(encodeURIComponent).join("/");
+    const [told, diff] = await Promise.all([ask(runPath(`tasks/${path}`)), ask(`${runPath("diff")}?task=${encodeURIComponent(at.task)}`)]);
+    if (mine !== place()) return;
     find("task-state").textContent = told.state;
     find("task-state").className = `badge is-${told.state.replaceAll(" ", "-")}`;
     find("task-where").textContent = [told.specialist, told.instance, told.attempts > 1 ? `attempt ${told.attempts}` : "",
@@ -309,9 +320,19 @@ async function showTask() {
     find("task-cancel").hidden = ["done", "failed", "skipped", "cancelled"].includes(told.state) || status?.state !== "running";
     find("task-retry").hidden = !["failed", "skipped", "cancelled"].includes(told.state) || !["partial", "failed", "cancelled"].includes(status?.state);
     find("task-undo").hidden = told.state !== "done" || !told.commit || !OVER.has(status?.state);
-    find("story").replaceChildren(...told.story.map((row) => element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, ...inWords(row)))));
-    drawDiff(find("task-diff"), diff, false);
-  } catch (error) { find("task-error").textContent = error.message; }
+    drawStory(told.story);
+    drawDiff(find("task-diff"), diff);
+  } catch (error) { if (mine === place()) find("task-error").textContent = error.message; }
+}
+
+// It is only ever added to; a row that is there stays.
+function drawStory(story) {
+  const known = find("story").children;
+  arrange(find("story"), story.map((row, number) => {
+    const made = JSON.stringify(row);
+    if (known[number]?.made === made) return known[number];
+    return Object.assign(element("li", {}, element("time", {}, clock(row.at_s)), element("span", {}, ...inWords(row))), { made });
+  }));
 }
 
 const SAID = {
@@ -402,7 +423,7 @@ function arrived() {
   Object.assign(at, { repository: repository || at.repository, run: run || "", view: VIEWS.includes(view) ? view : "lanes", task: task || "" });
   if (find("ask").open && find("ask").dataset.about !== place()) find("ask").close("no");
   if (at.repository !== listed) { [runs, queue, listed] = [[], [], at.repository]; list(); }
-  if (other) { at.shown = { repository: at.repository, run: at.run }; watch(); }
+  if (other) { at.shown = { repository: at.repository, run: at.run }; find("view-diff").replaceChildren(); watch(); }
   for (const name of VIEWS) {
     find(`view-${name}`).hidden = name !== at.view;
     find(`tab-${name}`).setAttribute("aria-selected", String(name === at.view));
