@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib
-import importlib.util
 import inspect
 import io
 import re
@@ -22,6 +20,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 import attrs
@@ -31,10 +30,12 @@ from runtime.core.task import FIXPOINT, MAX_PASSES
 from runtime.errors import BadInput
 
 from .outcome import State
+from .own import Code, file_in, imported, located, look_for, signature_of
 
 Edit = Callable[[bytes], bytes | None]
 """A file's bytes to its new ones; None means no change. Raises Skipped or Broken."""
 
+_SHIPPED: Final = "libcst.codemod.commands"
 _AHEAD_FREE_S: Final = 0.5
 _AHEAD_SHARE: Final = 0.02
 # The endings ast-grep itself goes by, by language: https://ast-grep.github.io/reference/languages.html
@@ -295,68 +296,65 @@ def importing_from(root: str) -> Iterator[None]:
         sys.path.remove(root)
 
 
-@lru_cache(maxsize=64)
-def find_codemod(name: str, root: str) -> Any:
-    """The codemod of a name: `module.Class` of LibCST's own commands or of anything importable, or `file.py:name` under
-    `root`. Raises BadInput with what there is instead."""
-    if ":" in name:
-        file, _, attribute = name.rpartition(":")
-        return _checked(name, _load(file, root), attribute)
-    module, _, attribute = name.rpartition(".")
-    if not module:
-        raise BadInput(f"{name!r} is no codemod; write module.Class, or file.py:name")
-    for place in (f"libcst.codemod.commands.{module}", module):
-        try:
-            with importing_from(root):
-                found = importlib.import_module(place)
-            return _checked(name, found, attribute)
-        except ModuleNotFoundError as error:
-            if error.name is None or not place.startswith(error.name):
-                raise BadInput(f"{name}: cannot be imported: {error}") from None
-        except BadInput:
-            raise
-        except (Exception, SystemExit) as error:
-            raise BadInput(f"{name}: cannot be imported: {type(error).__name__}: {error}") from None
-    # LibCST has renamed modules, never commands: a command of its own is found by its class alone.
-    same = [one for one in shipped_codemods() if one.endswith(f".{attribute}")]
-    if len(same) == 1:
-        return find_codemod(same[0], root)
-    close = get_close_matches(name, shipped_codemods(), 3, 0.4)
-    hint = f"did you mean {' or '.join(close)}?" if close else "LibCST's own are listed by: python -m libcst.tool list"
-    raise BadInput(f"there is no codemod {name!r}; {hint}")
+def find_codemod(name: str, code: Code) -> Any:
+    """The codemod of a name, loaded: `module.Class` of LibCST's own commands or of anything importable, or `file.py:name` below the
+    root of `code`. Raises BadInput with what there is instead."""
+    place, attribute = _placed(name, code.root)
+    return _checked(name, place, code.load(place), attribute)
 
 
-def _load(file: str, root: str) -> Any:
-    where = Path(root, file)
-    spec = importlib.util.spec_from_file_location(f"journeyman_codemod_{abs(hash(str(where)))}", where)
-    if spec is None or spec.loader is None or not where.is_file():
-        raise BadInput(f"there is no codemod file {file}")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        with importing_from(root):
-            spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"{file}: cannot be imported: {type(error).__name__}: {error}") from None
-    return module
-
-
-def _checked(name: str, module: Any, attribute: str) -> Any:
+def _checked(name: str, place: str, module: ModuleType, attribute: str) -> Any:
     found = getattr(module, attribute, None)
     if found is None:
-        raise BadInput(f"there is no {attribute!r} in the codemod {name!r}")
+        raise BadInput(f"there is no {attribute!r} in {place}")
     if not callable(found):
         raise BadInput(f"{name}: it is neither a LibCST command nor a function (path, bytes)")
     return found
 
 
-def arguments_problem(found: Any, arguments: Mapping[str, Any]) -> str | None:
+def _placed(name: str, root: Path) -> tuple[str, str]:
+    """(module or file, what is meant in it). Raises BadInput."""
+    if ":" in name:
+        file, _, attribute = name.rpartition(":")
+        file_in(root, file)
+        return file, attribute
+    module, _, attribute = name.rpartition(".")
+    if not module:
+        raise BadInput(f"{name!r} is no codemod; write module.Class, or file.py:name")
+    for place in (f"{_SHIPPED}.{module}", module):
+        if located(place, root) is not None:
+            return place, attribute
+    # LibCST has renamed modules, never commands: a command of its own is found by its class alone.
+    same = [one for one in shipped_codemods() if one.endswith(f".{attribute}")]
+    if len(same) == 1:
+        return _placed(same[0], root)
+    close = get_close_matches(name, shipped_codemods(), 3, 0.4)
+    hint = f"did you mean {' or '.join(close)}?" if close else "LibCST's own are listed by: python -m libcst.tool list"
+    raise BadInput(f"there is no codemod {name!r}; {hint}")
+
+
+class Call(NamedTuple):
+    """How a codemod is called: what it takes (None: that cannot be told), and how many of these are ours to give."""
+
+    takes: inspect.Signature | None
+    ours: int
+
+
+def look_for_codemod(name: str, root: Path) -> Call:
+    """How the codemod of a name is called, as far as can be told without executing any code but LibCST's. Raises BadInput where there
+    is none."""
+    place, attribute = _placed(name, root)
+    if place.startswith(f"{_SHIPPED}."):
+        return Call(inspect.signature(_checked(name, place, imported(place), attribute)), 1)
+    found = look_for(place, attribute, root)
+    return Call(None if found is None else signature_of(found), 1 if isinstance(found, ast.ClassDef) else 2)
+
+
+def arguments_problem(call: Call, arguments: Mapping[str, Any]) -> str | None:
     """Why a codemod cannot be called with these arguments, as far as its signature tells, or None."""
     try:
-        signature = inspect.signature(found)
-    except (TypeError, ValueError):  # something built in
-        return None
-    try:
-        signature.bind(*((None,) if inspect.isclass(found) else ("", b"")), **arguments)
+        if call.takes is not None:
+            call.takes.bind(*(None,) * call.ours, **arguments)
     except TypeError as error:
         return f"args: {error}"
     return None
@@ -374,16 +372,15 @@ def shipped_codemods() -> tuple[str, ...]:
     return tuple(found)
 
 
-def codemodder(path: str, name: str, arguments: Mapping[str, Any], root: str) -> Edit:
-    """The edit that a codemod makes: for a LibCST command the very bytes its own tool writes without a formatter."""
-    found = find_codemod(name, root)
+def codemodder(path: str, found: Any, arguments: Mapping[str, Any], root: str) -> Edit:
+    """The edit that a codemod (`find_codemod`) makes: for a LibCST command the very bytes its own tool writes without a formatter."""
     if inspect.isclass(found):
         return _libcst_edit(path, found, arguments, root)
 
     def edit(data: bytes) -> bytes | None:
         new: bytes | None = found(path, data, **arguments)
         if new is not None and not isinstance(new, bytes):
-            raise Broken(f"{name} gave {type(new).__name__}, not bytes or None")
+            raise Broken(f"the codemod gave {type(new).__name__}, not bytes or None")
         return None if new == data else new
 
     return edit

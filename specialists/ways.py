@@ -5,7 +5,8 @@ Knows which way needs what; the work itself is in `edits` (inside worker process
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -145,14 +146,15 @@ def prefilter(path: str, data: bytes, wanted: Sequence[bytes], size_cap_bytes: i
     return None
 
 
-def codemod_problem(root: str) -> Any:
-    """What `plan.check` asks about codemods: why one cannot be used, or None."""
+def codemod_problem(root: str) -> Callable[[Codemod], str | None]:
+    """What `plan.check` asks about codemods: why one cannot be used, or None. Nothing of the repository's is executed."""
+    look = cache(partial(edits.look_for_codemod, root=Path(root)))  # many tasks have the same
 
     def problem(codemod: Codemod) -> str | None:
         try:
-            found = edits.find_codemod(codemod.name, root)
+            call = look(codemod.name)
         except BadInput as error:
             return str(error)
-        return edits.arguments_problem(found, codemod.args)
+        return edits.arguments_problem(call, codemod.args)
 
     return problem

@@ -9,15 +9,26 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import msgspec
 
 from specialists import edits
+from specialists.own import Code
 
 _COLLECT_EVERY = (
     200  # files; a tree is garbage in cycles, and looking for it at each allocation costs a tenth of the time
 )
+
+
+_code = cache(Code)
+
+
+@cache
+def _codemod(name: str, root: Path) -> Any:
+    return edits.find_codemod(name, _code(root))
 
 
 def work(
@@ -30,7 +41,7 @@ def work(
             edit = edits.rewriter(path, way["pattern"], way["replace"], way["language"])
             language: str | None = way["language"]
         else:
-            edit = edits.codemodder(path, way["name"], way["args"], way["root"])
+            edit = edits.codemodder(path, _codemod(way["name"], Path(way["root"])), way["args"], way["root"])
             language = edits.language_of(path)
         answers.append(
             edits.apply(path, data, edit, language, way["passes"], ahead=ahead if way["look_ahead"] else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ from conftest import Repo
 
 from runtime import Codemod, Plan, Rewrite, RunReport, Runtime, Task
 from runtime.errors import BadInput
-from specialists import BUILTIN, Ways, by_path
+from specialists import BUILTIN, Ways, by_path, codemod_problem
 from specialists import edits as edit
+from specialists.own import Code
 
 BIN = Path(sys.executable).parent
 
@@ -149,17 +151,18 @@ def test_looking_ahead_costs_little_of_a_slow_edit() -> None:
 def test_codemods_are_found_by_their_names(tmp_path: Path) -> None:
     """LibCST's own commands, the user's own file, and clear words for what there is not."""
     (tmp_path / "own.py").write_text("def up(path, data):\n    return data.upper()\n")
-    assert edit.find_codemod("convert_format_to_fstring.ConvertFormatStringCommand", str(tmp_path))
-    assert edit.find_codemod("convert_format_string_command.ConvertFormatStringCommand", str(tmp_path))
-    assert edit.find_codemod("own.py:up", str(tmp_path))("a", b"x") == b"X"
+    code = Code(tmp_path)
+    assert edit.find_codemod("convert_format_to_fstring.ConvertFormatStringCommand", code)
+    assert edit.find_codemod("convert_format_string_command.ConvertFormatStringCommand", code)
+    assert edit.find_codemod("own.py:up", code)("a", b"x") == b"X"
     for name, words in (
         ("nope.Nope", "no codemod"),
         ("own.py:down", "no 'down'"),
-        ("gone.py:x", "no codemod file"),
+        ("gone.py:x", "no file gone.py"),
         ("x", "module.Class"),
     ):
         with pytest.raises(BadInput, match=words):
-            edit.find_codemod(name, str(tmp_path))
+            edit.find_codemod(name, code)
 
 
 def test_a_codemod_of_the_repositorys_own_package_is_imported(tmp_path: Path) -> None:
@@ -171,16 +174,62 @@ def test_a_codemod_of_the_repositorys_own_package_is_imported(tmp_path: Path) ->
     (package / "mods.py").write_text("from owntools.words import WORD\n\ndef up(path, data):\n    return WORD\n")
     (package / "broken.py").write_text("def f(:\n")
     (package / "leaves.py").write_text("raise SystemExit(1)\n")
-    before = list(sys.path)
-    assert edit.find_codemod("owntools.mods.up", str(tmp_path))("a", b"x") == b"up"
+    before, code = list(sys.path), Code(tmp_path)
+    assert edit.find_codemod("owntools.mods.up", code)("a", b"x") == b"up"
     for name, words in (
         ("owntools.broken.f", "SyntaxError"),
         ("owntools.leaves.f", "SystemExit"),
-        (".x.y", "cannot be imported"),
+        (".x.y", "no codemod"),
     ):
         with pytest.raises(BadInput, match=words):
-            edit.find_codemod(name, str(tmp_path))
+            edit.find_codemod(name, code)
     assert sys.path == before
+
+
+def test_looking_for_a_codemod_executes_nothing_of_the_repositorys(tmp_path: Path) -> None:
+    """A plan is judged by what stands in the file or the module: that there is such a name, and what it takes."""
+    marker = tmp_path / "executed"
+    text = (
+        f"open({str(marker)!r}, 'w').close()\nimport no_such_thing\n\ndef up(path, data, *, word='x'):\n    return data\n\n"
+        "class Up(no_such_thing.Command):\n    def __init__(self, context, size): ...\n\nlow = up\n"
+    )
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/__init__.py").write_text(text)
+    (tmp_path / "tools/mods.py").write_text(text)
+    (tmp_path.parent / "evil.py").write_text(text)
+    problem = codemod_problem(str(tmp_path))
+    for start in ("tools/mods.py:", "tools.mods."):
+        for name, arguments, words in (
+            ("up", {}, None),
+            ("up", {"word": 1}, None),
+            ("up", {"nosuch": 1}, "args: .*'nosuch'"),
+            ("Up", {"size": 1}, None),
+            ("Up", {}, "args: .*'size'"),
+            ("low", {"whatever": 1}, None),
+            ("down", {}, "there is no 'down' in tools"),
+        ):
+            told = problem(Codemod(start + name, arguments))
+            assert told == words or re.match(words or "$", told or ""), (start + name, told)
+    for name in ("../evil.py:up", f"{tmp_path.parent}/evil.py:up", f"{tmp_path}/tools/mods.py:up"):
+        assert "is outside the repository; name a file inside it" in (problem(Codemod(name)) or "")
+    assert not marker.exists()
+
+
+async def test_a_codemod_outside_the_repository_is_not_executed(repo: Repo) -> None:
+    """Also one that a run of an older version has taken in: its task fails, saying what to do."""
+    marker = repo.path.parent / "executed"
+    repo.commit(SOURCES)
+    (repo.path.parent / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\ndef f(path, data): ...\n")
+    names = ("../evil.py:f", f"{repo.path.parent}/evil.py:f")
+    report = await _run(
+        repo,
+        [
+            Task(name, "service", writes=(path,), codemod=Codemod(name))
+            for name, path in zip(names, SOURCES, strict=False)
+        ],
+    )
+    assert all("outside the repository" in (report.tasks[name].error or "") for name in names)
+    assert not marker.exists()
 
 
 async def _run(repo: Repo, tasks: list[Task], **options: Any) -> RunReport:
@@ -265,12 +314,12 @@ class Again(VisitorBasedCodemodCommand):  # goes on until nothing changes
 def test_a_tree_from_the_parser_need_not_be_copied(name: str, tmp_path: Path) -> None:
     """What comes out is what LibCST makes of a copy, also where a command puts a node into the tree twice or goes over it again."""
     (tmp_path / "mods.py").write_text(TWICE)
-    command = edit.find_codemod(name, str(tmp_path))
+    command = edit.find_codemod(name, Code(tmp_path))
     own = sorted(Path(inspect.getfile(libcst.codemod)).parent.glob("commands/*.py"))[:6]
     changed = 0
     for data in [b"import os\nx = 1\ny = 'a %s' % x  # type: str\nz = 4\n", *(one.read_bytes() for one in own)]:
         plain = command(libcst.codemod.CodemodContext()).transform_module(libcst.parse_module(data)).bytes
-        ours = edit.codemodder("a.py", name, {}, str(tmp_path))(data)
+        ours = edit.codemodder("a.py", command, {}, str(tmp_path))(data)
         assert (data if ours is None else ours) == plain
         changed += ours is not None
     assert changed
