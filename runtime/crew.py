@@ -1,13 +1,11 @@
 """The specialists of a project: the shipped ones, as the configuration changes them, and the user's own.
 
-Loads handlers that the configuration names (`module:function`, or `file.py:function` in the repository).
+Finds the handlers that the configuration names (`module:function`, or `file.py:function` in the repository); executes none of them.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import inspect
+import ast
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,11 +14,11 @@ from typing import Any
 import attrs
 
 from specialists import BUILTIN
-from specialists.edits import importing_from
+from specialists.own import OwnHandler, look_for
 
 from .agents import load_agents
 from .config import Config
-from .core.task import Handler, Specialist
+from .core.task import Specialist
 from .errors import BadInput
 
 ENTRY_POINTS = "journeyman.specialists"
@@ -76,32 +74,20 @@ def specialists(config: Config, root: Path) -> list[Specialist]:
 def _changes(fields: Mapping[str, Any], root: Path, where: str) -> dict[str, Any]:
     changes = dict(fields)
     if "handler" in changes:
-        changes["handler"] = load_handler(changes["handler"], root, where)
+        changes["handler"] = named_handler(changes["handler"], root, where)
     return changes
 
 
-def load_handler(name: str, root: Path, where: str) -> Handler:
-    """The async function `module:function` or `file.py:function`. Raises BadInput."""
+def named_handler(name: str, root: Path, where: str) -> OwnHandler:
+    """The async function `module:function` or `file.py:function`: found, and not executed. Raises BadInput."""
     place, _, attribute = name.rpartition(":")
+    handler = OwnHandler(place, attribute, root, f"{where}: handler")
     if not place or not attribute:
-        raise BadInput(f"{where}: handler: {name!r} is not of the form module:function or file.py:function")
+        raise BadInput(f"{handler.where}: {name!r} is not of the form module:function or file.py:function")
     try:
-        if place.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(f"journeyman_handler_{Path(place).stem}", root / place)
-            if spec is None or spec.loader is None or not (root / place).is_file():
-                raise BadInput(f"{where}: handler: there is no file {place}")
-            module = importlib.util.module_from_spec(spec)
-            with importing_from(str(root)):
-                spec.loader.exec_module(module)
-        else:
-            with importing_from(str(root)):
-                module = importlib.import_module(place)
-    except BadInput:
-        raise
-    except (Exception, SystemExit) as error:
-        raise BadInput(f"{where}: handler: {place} cannot be imported: {type(error).__name__}: {error}") from None
-    handler = getattr(module, attribute, None)
-    if not inspect.iscoroutinefunction(handler):
-        raise BadInput(f"{where}: handler: {name} must be an async function (brief, workspace)")
-    loaded: Handler = handler
-    return loaded
+        found = look_for(place, attribute, root)
+    except BadInput as error:
+        raise BadInput(f"{handler.where}: {error}") from None
+    if found is not None and not isinstance(found, ast.AsyncFunctionDef):
+        raise BadInput(handler.no_handler())
+    return handler

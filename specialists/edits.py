@@ -11,12 +11,10 @@ import dataclasses
 import inspect
 import io
 import re
-import sys
 import time
 import tokenize
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -284,16 +282,6 @@ def known_languages() -> tuple[str, ...]:
 
 
 # --- codemod ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def importing_from(root: str) -> Iterator[None]:
-    """Modules of a repository can be imported inside, behind all that is installed: nothing is shadowed by them."""
-    sys.path.append(root)
-    try:
-        yield
-    finally:
-        sys.path.remove(root)
 
 
 def find_codemod(name: str, code: Code) -> Any:

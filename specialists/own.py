@@ -15,6 +15,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from importlib.machinery import (
     EXTENSION_SUFFIXES,
     SOURCE_SUFFIXES,
@@ -28,6 +29,9 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Final
 
+import attrs
+
+from runtime.core.task import Handler
 from runtime.errors import BadInput
 
 _PREFIX: Final = "_journeyman_"
@@ -300,3 +304,32 @@ class Code:
             return builtins.__import__(f"{self.name}.{name}", None, None, fromlist, 0)
         importlib.import_module(f"{self.name}.{name}")
         return sys.modules[f"{self.name}.{_private(name)}"]
+
+
+@attrs.frozen
+class OwnHandler:
+    """The handler that a project's configuration names, found and not loaded: that is for who is about to run it (`Ways.equip`)."""
+
+    place: str
+    attribute: str
+    root: Path
+    where: str  # for messages: the field that names it
+
+    def load(self, code: Code) -> Handler:
+        """The function itself. Raises BadInput."""
+        try:
+            handler = getattr(code.load(self.place), self.attribute, None)
+        except BadInput as error:
+            raise BadInput(f"{self.where}: {error}") from None
+        if not inspect.iscoroutinefunction(handler):
+            raise BadInput(self.no_handler())
+        loaded: Handler = handler
+        return loaded
+
+    def no_handler(self) -> str:
+        """What is wrong with something else in its place."""
+        return f"{self.where}: {self.place}:{self.attribute} must be an async function (brief, workspace)"
+
+    async def __call__(self, brief: Any, workspace: Any) -> Any:
+        with closing(Code(self.root)) as code:
+            return await self.load(code)(brief, workspace)

@@ -22,6 +22,7 @@ from . import edits
 from .claude import Claude
 from .command import SIZE_CAP_BYTES, Command
 from .outcome import FileOutcome, settle
+from .own import Code, OwnHandler
 from .workers import Workers
 
 _CHUNK: Final = 16  # files a job
@@ -41,6 +42,7 @@ class Ways:
     pass_environment: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     workers: Workers = attrs.field(init=False)
     command: Command = attrs.field(init=False)
+    _codes: list[Code] = attrs.field(init=False, factory=list)  # of handlers' own
 
     def __attrs_post_init__(self) -> None:
         self.workers = Workers() if self.jobs is None else Workers(self.jobs)
@@ -55,13 +57,27 @@ class Ways:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.claude.__aexit__(kind, error, trace)
-        await self.workers.__aexit__(kind, error, trace)
+        try:
+            await self.claude.__aexit__(kind, error, trace)
+            await self.workers.__aexit__(kind, error, trace)
+        finally:
+            while self._codes:
+                self._codes.pop().close()
 
     def equip(self, specialists: Iterable[Specialist]) -> list[Specialist]:
         """The specialists with a handler that knows all the ways; a specialist's own handler stays its own way, and who has none
-        works with Claude."""
-        return [attrs.evolve(one, handler=self.handler(one.handler or self.claude.handler(one))) for one in specialists]
+        works with Claude. Loads the handlers that a configuration names, as they are now. Raises BadInput."""
+        codes: dict[Path, Code] = {}
+        found = []
+        for one in specialists:
+            own = one.handler
+            if isinstance(own, OwnHandler):
+                if own.root not in codes:
+                    codes[own.root] = Code(own.root)
+                    self._codes.append(codes[own.root])
+                own = own.load(codes[own.root])
+            found.append(attrs.evolve(one, handler=self.handler(own or self.claude.handler(one))))
+        return found
 
     def handler(self, own: Handler | None = None) -> Handler:
         """A handler that goes by the task's way; `own` is for tasks without one."""

@@ -412,8 +412,9 @@ class Served:
         ceiling = max(place.config.max_instances, settings.instances or 0)
         live.journal = Journal(self.path, writer, live.run)
         async with ways:
+            crew = await trio.to_thread.run_sync(ways.equip, place.specialists)  # it executes the project's own code
             runtime = Runtime(
-                capped(ways.equip(place.specialists), settings.instances),
+                capped(crew, settings.instances),
                 repo=place.repository.work_tree,
                 journal=live.journal,
                 max_instances=ceiling,
