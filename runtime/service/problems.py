@@ -120,3 +120,12 @@ def back(told: Mapping[str, Any]) -> JourneymanError:
     if code in ("repository-refused", "wrong-state"):
         return RepositoryRefused(detail)
     return Problem(code, detail) if code in CODES else Problem("bug", detail)
+
+
+def words_of(error: BaseException) -> str:
+    """What ended a run, in words, of a group each once."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(map(words_of, error.exceptions)))
+    return (
+        str(error) if isinstance(error, JourneymanError) else f"a bug of Journeyman's: {type(error).__name__}: {error}"
+    )

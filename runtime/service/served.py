@@ -63,7 +63,7 @@ from .elsewhere import Elsewhere
 from .gate import AttemptGate
 from .kept import as_it_is, left_open, recalled, recorded, submission_of
 from .live import Came, Live, Log, Status
-from .problems import Problem
+from .problems import Problem, words_of
 from .queue import Queue
 from .reading import Claims, load_plan, place_of, plan_text, prepared, prepared_again, prepared_refactor
 from .together import Together
@@ -347,7 +347,7 @@ class Served:
                     try:
                         came = await self._perform(live, writer)
                     except Exception as failure:
-                        came = Came("interrupted" if live.open else "failed", _words(failure))
+                        came = Came("interrupted" if live.open else "failed", words_of(failure))
                         live.opened.set()
                 if live.wish == "cancel" and (live.scope.cancelled_caught or came.state in OPEN):
                     came = came._replace(state=await self._cancelled(live, writer))
@@ -360,7 +360,7 @@ class Served:
                     else:
                         await self._note_end(writer, live.run, live.submission, came)
         except JourneymanError as failure:  # the journal cannot be written: it stays as it is, to be taken up later
-            came = Came("interrupted", _words(failure))
+            came = Came("interrupted", words_of(failure))
         finally:
             self.live.pop(live.run, None)
             self.queue.remove(live.run)
@@ -796,11 +796,3 @@ class Served:
         if tip is None:
             raise Problem("wrong-state", f"the line of run {run} is gone; it was collected")
         return await trio.to_thread.run_sync(lambda: self.repository.diff_text(base, tip, stat=stat))
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(dict.fromkeys(map(_words, error.exceptions)))
-    return (
-        str(error) if isinstance(error, JourneymanError) else f"a bug of Journeyman's: {type(error).__name__}: {error}"
-    )
