@@ -273,7 +273,9 @@ def _read_yaml(text: str, origin: str) -> _Source:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
-        raise BadPlan(f"{origin}{line}: not YAML: {error.problem or error.context}") from None
+        problem = error.problem or error.context or ""
+        deep = "nesting depth" in problem  # as libyaml has a limit of its own since PyYAML 6.0.4
+        raise BadPlan(f"{origin}{line}: not YAML: {'it is nested too deep' if deep else problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadPlan(f"{origin}: not YAML: {_short(error)}") from None
     return _Source(data, lambda place: _node_line(node, place), twice)

@@ -16,7 +16,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import cache, partial
 from importlib.metadata import version
@@ -172,28 +172,29 @@ async def _serve(
             listeners.append(Listening(tcp, Guard(app, links, port), log_to))
             write(places.address, f"127.0.0.1:{port}\n")
         memory.prepare()
-        async with trio.open_nursery() as nursery:
-            for listening in listeners:
-                nursery.start_soon(listening.serve, stop)
-            log("serving", socket=str(places.socket), tcp=port, pid=os.getpid(), repositories=len(host.served))
-            await _until_told(host, choices.drain_s, log)
-            stop.set()
+        # From before it says that it serves: whoever is told so may stop it the next moment
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as nursery:
+                for listening in listeners:
+                    nursery.start_soon(listening.serve, stop)
+                log("serving", socket=str(places.socket), tcp=port, pid=os.getpid(), repositories=len(host.served))
+                await _until_told(signals, host, choices.drain_s, log)
+                stop.set()
 
 
-async def _until_told(host: Host, drain_s: float, log: Any) -> None:
+async def _until_told(signals: AsyncIterator[int], host: Host, drain_s: float, log: Any) -> None:
     """Wait for a signal and for what it asks for; a second one cuts that short."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    async for number in signals:
+        log("draining", signal=signal.Signals(number).name, runs=host.runs)
+        break
+    async with trio.open_nursery() as nursery:
+
+        async def drain() -> None:
+            await host.drain(drain_s)
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(drain)
         async for number in signals:
-            log("draining", signal=signal.Signals(number).name, runs=host.runs)
+            log("stopping at once", signal=signal.Signals(number).name, runs=host.runs)
+            nursery.cancel_scope.cancel()
             break
-        async with trio.open_nursery() as nursery:
-
-            async def drain() -> None:
-                await host.drain(drain_s)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(drain)
-            async for number in signals:
-                log("stopping at once", signal=signal.Signals(number).name, runs=host.runs)
-                nursery.cancel_scope.cancel()
-                break
