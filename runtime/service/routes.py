@@ -27,7 +27,7 @@ from .live import Status
 from .page import asset
 from .problems import Problem, problem_of
 from .served import Served
-from .stream import HEARTBEAT_S, Encoded, EventStream
+from .stream import HEARTBEAT_S, Encoded, EventStream, news
 
 PLAN_TYPES: Final[Mapping[str, str]] = {
     "application/toml": "toml",
@@ -361,7 +361,7 @@ class Api:
     async def news(self, request: Request) -> Any:
         start = _number(request, "from", 1, 1, 2**53)
         within_s = _number(request, "within_s", 20, 0, 60)
-        return await self._served(request).news(self._run(request), start, within_s)
+        return await news(self._served(request), self._run(request), start, within_s)
 
     async def diff(self, request: Request) -> Any:
         stat = request.query_params.get("stat", "false")

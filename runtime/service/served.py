@@ -29,7 +29,6 @@ from ..engine import Runtime
 from ..errors import BadInput, JourneymanError, RunHeld
 from ..execution import Options, capped, conclude
 from ..git import Repository
-from ..handles import Notice
 from ..journal import Journal, Reader, Writer
 from ..limits import Gate as CallGate
 from ..line import line_ref
@@ -58,7 +57,6 @@ from ..submission import (
 from ..telemetry import Traced, untraced
 from ..terminal import configured, edited
 from . import memory
-from .documents import news_document
 from .elsewhere import Elsewhere
 from .gate import AttemptGate
 from .kept import as_it_is, left_open, recalled, recorded, submission_of
@@ -762,22 +760,6 @@ class Served:
         if found is None or not found.goes_on:
             found = self._elsewhere[run] = Elsewhere(self.repository, run)
         return found
-
-    async def news(self, run: str, start: int, within_s: float) -> dict[str, Any]:
-        """How far a run is, as soon as something has happened behind sequence number `start` - 1, or after `within_s` seconds."""
-        live = self.live.get(run)
-        found: list[Notice] = []
-        with trio.move_on_after(within_s):
-            if live is None:
-                if (await self.entry(run)).state == "running":
-                    found = await self.elsewhere(run).batch(start)
-            else:
-                await live.opened.wait()
-                if live.runtime is not None:
-                    found = await live.runtime.batch(start)
-                    if not found:
-                        await live.over.wait()
-        return news_document(await self.status(run), found, start)
 
     async def diff(self, run: str, *, stat: bool = False, task: str = "") -> bytes:
         """A run's result, or one task's commit, as a unified diff. Raises Problem."""

@@ -3,6 +3,8 @@
 An event and the commands that followed from it have one sequence number; the `id:` line comes with the last of them, so that a
 client that reconnects with `Last-Event-ID` has each of them once. After the last event comes one of type `end`.
 
+Who cannot read a stream asks for the news, again and again.
+
 Many may watch one run: what is told is encoded once for all of them, and each is told every `GATHER_S` at most, of all by then.
 """
 
@@ -10,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import attrs
 import msgspec
 import trio
 
 from ..handles import Notice, notices
-from .documents import event_rows
+from .documents import event_rows, news_document
 from .guard import Receive, Scope, Send
 from .problems import Problem
 from .served import Served
@@ -120,6 +122,23 @@ class EventStream:
             with trio.move_on_after(self.heartbeat_s):
                 return await wait()
             await _part(send, b": heartbeat\n\n")
+
+
+async def news(served: Served, run: str, start: int, within_s: float) -> dict[str, Any]:
+    """How far a run is, as soon as something has happened behind sequence number `start` - 1, or after `within_s` seconds."""
+    live = served.live.get(run)
+    found: list[Notice] = []
+    with trio.move_on_after(within_s):
+        if live is None:
+            if (await served.entry(run)).state == "running":
+                found = await served.elsewhere(run).batch(start)
+        else:
+            await live.opened.wait()
+            if live.runtime is not None:
+                found = await live.runtime.batch(start)
+                if not found:
+                    await live.over.wait()
+    return news_document(await served.status(run), found, start)
 
 
 async def _part(send: Send, body: bytes) -> None:
