@@ -16,7 +16,9 @@ from ..execution import exit_code
 from ..journal import Reader
 from ..record_codec import decode
 from ..report import OPEN, OVER, RunReport
-from ..submission import ENDED, QUEUED, Ended, Submission, decode_ended, decode_submission
+from ..runs import RunEntry
+from ..submission import ENDED, QUEUED, Ended, Mode, Submission, decode_ended, decode_submission
+from .problems import Problem
 from .reading import Claims
 
 
@@ -62,6 +64,18 @@ def as_it_is(ended: Ended, state: str, machine: Machine | None, report: RunRepor
         return ended
     code = exit_code(report) if report is not None and state in (*OPEN, *OVER) else None
     return msgspec.structs.replace(ended, error="", culprit=None, exit=code)
+
+
+def refuse_ended(entry: RunEntry, mode: Mode) -> None:
+    """Raises Problem when a run cannot be gone on with, or tried again, as the journal lists it."""
+    if entry.state == "collected":
+        raise Problem("wrong-state", f"run {entry.run} was collected; its records are gone")
+    if mode == "resume" and entry.state not in OPEN:
+        raise Problem("wrong-state", f"run {entry.run} is {entry.state}; only what was paused or interrupted goes on")
+    if mode == "retry" and entry.state in OPEN:
+        raise Problem("wrong-state", f"run {entry.run} has not ended; resume it")
+    if mode == "retry" and entry.state == "done":
+        raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
 
 
 def left_open(journal: Path) -> dict[str, Submission]:

@@ -59,7 +59,7 @@ from ..terminal import configured, edited
 from . import memory
 from .elsewhere import Elsewhere
 from .gate import AttemptGate
-from .kept import as_it_is, left_open, recalled, recorded, submission_of
+from .kept import as_it_is, left_open, recalled, recorded, refuse_ended, submission_of
 from .live import Came, Live, Log, Status
 from .problems import Problem, words_of
 from .queue import Queue
@@ -193,7 +193,7 @@ class Served:
                 raise Problem("wrong-state", f"run {run} is {self._state(self.live[run])} already")
             if entry.state == "running":
                 raise Problem("repository-held", f"run {run} is going on in another process")
-            self._refuse_ended(entry, mode)
+            refuse_ended(entry, mode)
             await trio.to_thread.run_sync(place_of, self.repository)  # what would be in its way is told at once
             async with self.writing() as writer:
                 before = await trio.to_thread.run_sync(submission_of, self.path, run)
@@ -222,18 +222,6 @@ class Served:
                 self._unbegun.pop(run, None)
                 await self._enter(Live(run, submission, claims, entry.title))
         self.log(f"run to {mode}", repository=self.id, run=run)
-
-    def _refuse_ended(self, entry: past_runs.RunEntry, mode: Mode) -> None:
-        if entry.state == "collected":
-            raise Problem("wrong-state", f"run {entry.run} was collected; its records are gone")
-        if mode == "resume" and entry.state not in OPEN:
-            raise Problem(
-                "wrong-state", f"run {entry.run} is {entry.state}; only what was paused or interrupted goes on"
-            )
-        if mode == "retry" and entry.state in OPEN:
-            raise Problem("wrong-state", f"run {entry.run} has not ended; resume it")
-        if mode == "retry" and entry.state == "done":
-            raise Problem("wrong-state", f"run {entry.run}: every task is done, there is nothing to try again")
 
     def _edited(
         self, run: str, mode: Mode, edits: Mapping[str, Mapping[str, Any]], task: str
@@ -315,6 +303,8 @@ class Served:
             submission.mode = await self._way_on(run, submission, started)
         except JourneymanError as error:
             return str(error)
+        if self.draining:  # meanwhile: it would wait for a turn that does not come
+            return ""
         self.log("run taken up", repository=self.id, run=run, mode=submission.mode)
         self._unbegun.pop(run, None)
         await self._enter(Live(run, submission, claims, str(submission.plan.get("plan", {}).get("name", ""))))
