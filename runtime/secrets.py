@@ -10,20 +10,44 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-_NAMES: Final = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH|_HEADERS$", re.IGNORECASE)
+_NAMES: Final = re.compile(
+    r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH(?!OR(?!I))|_HEADERS$", re.IGNORECASE
+)  # an author is nobody's secret, an authorization is
+_HEADERS: Final = re.compile(r"_HEADERS$", re.IGNORECASE)
+_HEADER: Final = re.compile(r"\s*([\w-]+)\s*[:=]\s*(.*?)\s*")
+_SAID_OPENLY: Final = re.compile(
+    r"accept.*|content-.*|cache-control|user-agent|host|origin|referer|anthropic-(beta|version)|traceparent",
+    re.IGNORECASE,
+)  # headers whose values stand in any program's source
+_SCHEME: Final = re.compile(r"(?:bearer|basic|token|apikey)(?:\s|%20)+(.+)", re.IGNORECASE)
 _SHORTEST: Final = 8  # characters: what is shorter is no key, and would be found everywhere
 _ENV_START, _ENV_END = 49, 50  # fields of /proc/self/stat, counted from 0; proc(5) has them as 50 and 51
 
 
 def values(environment: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """The values of the environment that look like secrets by their names, longest first."""
+    """The values of the environment that look like secrets by their names, longest first; of several headers in one variable each,
+    and what comes after `Bearer`."""
     found = os.environ if environment is None else environment
-    secret = {value for name, value in found.items() if _NAMES.search(name) and len(value) >= _SHORTEST}
-    return tuple(sorted((value for value in secret if not Path(value).exists()), key=len, reverse=True))
+    secret = {part for name, value in found.items() if _NAMES.search(name) for part in _parts(name, value)}
+    likely = (part for part in secret if len(part) >= _SHORTEST and not os.path.exists(part))
+    return tuple(sorted(likely, key=len, reverse=True))
+
+
+def _parts(name: str, value: str) -> Iterator[str]:
+    """A value, and what of it may be seen alone."""
+    whole = [value]
+    if _HEADERS.search(name):  # a line each as the SDK takes them, or separated by commas as OpenTelemetry's are
+        rows = [*value.splitlines(), *value.split(",")]
+        headers = [found.groups() for row in rows if (found := _HEADER.fullmatch(row))]
+        whole += [held for header, held in headers if not _SAID_OPENLY.fullmatch(header)]
+    for one in whole:
+        yield one
+        if found := _SCHEME.fullmatch(one):
+            yield found[1]
 
 
 def redacted(text: str, secret: tuple[str, ...]) -> str:
