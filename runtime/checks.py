@@ -20,6 +20,7 @@ from typing import Final
 
 import trio
 
+from . import secrets
 from .errors import BadInput
 from .report import CheckResult
 
@@ -62,8 +63,8 @@ def words_of(command: str) -> list[str]:
 async def run_command(
     words: Sequence[str], folder: Path, timeout_s: float, passed: Mapping[str, str] | None = None
 ) -> tuple[int | None, bytes]:
-    """(exit code, the tail of its output); None when it took too long or could not be started. Its whole process group ends
-    with it, and with us. `passed` is what its environment has besides `child_environment`."""
+    """(exit code, the tail of its output, without secrets); None when it took too long or could not be started. Its whole process
+    group ends with it, and with us. `passed` is what its environment has besides `child_environment`."""
     missing = _missing(words[0], folder)
     if missing:
         return None, missing.encode()
@@ -80,6 +81,9 @@ async def run_command(
     except OSError as error:
         return None, f"{words[0]}: {error.strerror or error}".encode()
     said = bytearray()
+    secret = secrets.values({**os.environ, **(passed or {})})
+    # What is kept until the end, so that no key is cut before it is seen
+    room = _TAIL_BYTES + max((len(os.fsencode(value)) for value in secret), default=0)
     code: int | None = None
     heard = trio.Event()
 
@@ -88,7 +92,7 @@ async def run_command(
         async with process.stdout:
             async for chunk in process.stdout:
                 said.extend(chunk)
-                del said[:-_TAIL_BYTES]
+                del said[:-room]
         heard.set()
 
     try:
@@ -99,11 +103,10 @@ async def run_command(
                 with trio.move_on_after(_LAST_WORDS_S):  # what it left in the background may hold the pipe for ever
                     await heard.wait()
                 nursery.cancel_scope.cancel()
-        if limit.cancelled_caught and code is None:
-            said += f"\n(stopped after {timeout_s:g} s)".encode()
     finally:
         await _end_group(process)
-    return code, bytes(said)
+    stopped = f"\n(stopped after {timeout_s:g} s)" if limit.cancelled_caught and code is None else ""
+    return code, secrets.redacted_tail(said, _TAIL_BYTES, secret) + stopped.encode()
 
 
 def _missing(program: str, folder: Path) -> str:

@@ -57,6 +57,24 @@ def redacted(text: str, secret: tuple[str, ...]) -> str:
     return text
 
 
+def redacted_tail(said: bytes | bytearray, limit: int, secret: tuple[str, ...]) -> bytes:
+    """About the last `limit` bytes without those values, the cut never inside one. Of what is longer, `said` has to begin at least
+    the longest value's length before the cut."""
+    known = [value.encode("utf-8", "surrogateescape") for value in secret]
+    cut = before = max(0, len(said) - limit)
+    while True:
+        for value in known:
+            at = said.find(value, max(0, cut - len(value) + 1), cut + len(value) - 1)
+            cut = at + len(value) if at >= 0 else cut
+        if cut == before:
+            break
+        before = cut
+    kept = bytes(said[cut:])
+    for value in known:
+        kept = kept.replace(value, b"[redacted]")
+    return kept
+
+
 def hide() -> int:
     """Blank the secrets in what `/proc/self/environ` shows; how many there were. Does nothing where there is no /proc."""
     try:

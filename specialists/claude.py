@@ -233,9 +233,9 @@ class _Session:
         """Talk until it is done; gives the task's value. Raises what `runtime.errors` has for models."""
         if self.workspace is not None:
             names = offered(self.specialist.tools)
-            self.desk = Desk(self.brief, self.workspace, self.talk, names)
+            self.desk = Desk(self.brief, self.workspace, self.talk, names, secret=self.claude.secret)
             self.tools = definitions(names)
-        self.blocks = self._clean(system(self.specialist, self.talk, self.workspace))
+        self.blocks = self._clean(system(self.specialist, self.talk, self.workspace, self.claude.secret))
         self.prefixes = prefixes(self.model, self.tools, self.blocks)
         self.characters = _length(self.tools) + _length(self.blocks)
         content, stop = self._recall()
@@ -270,7 +270,7 @@ class _Session:
         """Be where the kept turns end: with an answer whose tools have not run, or ready to ask."""
         turns = self._kept()
         if not turns:
-            self._say("user", self._clean(opening(self.brief, self.talk)))
+            self._say("user", self._clean(opening(self.brief, self.talk, self.claude.secret)))
             return None, ""
         assert isinstance(turns[0], Answered)
         self._say("user", list(turns[0].opening))
@@ -327,7 +327,7 @@ class _Session:
     async def _follow(self, content: list[dict[str, Any]], stop: str) -> tuple[Any, list[dict[str, Any]]]:
         """(the task's value when it is done, else None; what the model is told next)."""
         if stop == "refusal":
-            raise Refused(f"the model refused: {_text(content)[:500] or 'without a word'}")
+            raise Refused(f"the model refused: {self.redacted(_text(content))[:500] or 'without a word'}")
         if stop in ("max_tokens", "model_context_window_exceeded"):
             if self.cut_short:
                 raise BudgetSpent(
@@ -373,20 +373,18 @@ class _Session:
 
     def sayable(self, value: Any) -> Any:
         """What a model said, as it can be kept and said again: without secrets, and without halves of characters, which JSON can carry
-        and UTF-8 cannot. What a signature goes with stays as it is."""
+        and UTF-8 cannot. Thoughts, which are signed, stay as they are."""
         if isinstance(value, str):
             return self.redacted(_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value))
         if isinstance(value, dict):
-            return (
-                value
-                if "signature" in value
-                else {self.sayable(name): self.sayable(one) for name, one in value.items()}
-            )
+            if value.get("type") in ("thinking", "redacted_thinking"):
+                return value
+            return {self.sayable(name): self.sayable(one) for name, one in value.items()}
         return [self.sayable(one) for one in value] if isinstance(value, list) else value
 
     async def _judge(self, content: list[dict[str, Any]]) -> tuple[Any, list[dict[str, Any]]]:
         """Whether it is done, now that the model has ended its turn. Its word is no evidence."""
-        said = _text(content)[:_SUMMARY_LIMIT]
+        said = self.redacted(_text(content))[:_SUMMARY_LIMIT]
         if self.desk is None or self.workspace is None:
             return {"text": _text(content)}, []
         changed = bool(self.workspace.changeset().changes)
@@ -415,7 +413,8 @@ class _Session:
         assert self.workspace is not None
         self.brief.progress("runs its checks")
         found = await self.talk.check(self.workspace, commands)
-        said = [(one.command, told_of(one.command, one.ok, one.exit, one.output)) for one in found if not one.ok]
+        red = [one for one in found if not one.ok]
+        said = [(one.command, told_of(one.command, one.ok, one.exit, one.output, self.claude.secret)) for one in red]
         return [(name, self.redacted(text)) for name, text in said]
 
     # --- asking for an answer ----------------------------------------------------------------------------------
@@ -444,7 +443,7 @@ class _Session:
 
     async def _after(self, verdict: Verdict, kind: str) -> None:
         """Wait for what may pass, raise what will not. `kind` is the answer's status and its error's type."""
-        words = f"{kind}: {verdict.message}" if kind and verdict.kind != "quota" else verdict.message
+        words = self.redacted(f"{kind}: {verdict.message}" if kind and verdict.kind != "quota" else verdict.message)
         if verdict.kind == "fatal":
             raise ServiceRefused(words)
         if verdict.kind == "quota":

@@ -19,7 +19,6 @@ from typing import Any, Final
 import attrs
 import trio
 
-from runtime import secrets
 from runtime.checks import run_command
 from runtime.core.changes import MODE_EXECUTABLE, MODE_LINK, MODE_SUBMODULE, path_bytes
 from runtime.core.task import FIXPOINT, MAX_PASSES
@@ -342,8 +341,7 @@ class _Attempt:
         return self.folder / _on_disk(path)
 
     def _why(self, code: int | None, said: bytes) -> str:
-        told = secrets.redacted(said.decode("utf-8", "replace"), secrets.values(self.passed))
-        lines = told.strip().splitlines()
+        lines = said.decode("utf-8", "replace").strip().splitlines()
         tail = " | ".join(line.strip() for line in lines[-3:])[-400:]
         return (
             f"{self.argv[0]}: "

@@ -16,6 +16,7 @@ import attrs
 import msgspec
 import trio
 
+from runtime import secrets
 from runtime.claims import problem_with
 from runtime.conversation import Conversation
 from runtime.core.changes import MODE_EXECUTABLE, MODE_FILE, MODE_LINK
@@ -45,12 +46,15 @@ the work half done, and do not claim what you have not done: the result is check
 """
 
 
-def system(specialist: Specialist, conversation: Conversation, workspace: Workspace | None) -> list[dict[str, Any]]:
-    """The system prompt: first what all specialists share, then the charter; each ends in a cache breakpoint."""
+def system(
+    specialist: Specialist, conversation: Conversation, workspace: Workspace | None, secret: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
+    """The system prompt: first what all specialists share, then the charter; each ends in a cache breakpoint. What is secret is gone
+    from texts before they are cut."""
     parts = [RULES]
     seen: set[str] = set()
     for name in INSTRUCTIONS:
-        text = _instructions(workspace, name) if workspace is not None else ""
+        text = secrets.redacted(_instructions(workspace, name), secret) if workspace is not None else ""
         if text.strip() and text not in seen:  # one is often a link to the other, or a copy
             seen.add(text)
             cut = len(text) - INSTRUCTIONS_LIMIT
@@ -85,12 +89,13 @@ def _cached(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
 
 
-def opening(brief: Brief, conversation: Conversation) -> list[dict[str, Any]]:
-    """The first message: the task, what it may write, its files and checks, what came before it."""
+def opening(brief: Brief, conversation: Conversation, secret: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """The first message: the task, what it may write, its files and checks, what came before it. What is secret is gone from texts
+    before they are cut."""
     task = brief.task
     parts = [f"# Task `{task.id}`\n\n{task.goal.strip() or 'Do what your part says, for the files below.'}"]
     if task.payload is not None:
-        parts.append(f"# Given with it\n\n{_short(task.payload)}")
+        parts.append(f"# Given with it\n\n{_short(task.payload, secret)}")
     parts.append(
         f"# You may write\n\n{_lines(task.writes) or 'what your part covers; each new path is claimed as you write it'}"
     )
@@ -103,9 +108,9 @@ def opening(brief: Brief, conversation: Conversation) -> list[dict[str, Any]]:
         must = f"\n\nThese must be green when you end: {', '.join(task.check)}" if task.check else ""
         parts.append(f"# Checks for `run_check`, by these names\n\n{_lines(conversation.allowed_checks)}{must}")
     if brief.results:
-        parts.append("# What the tasks before yours came to\n\n" + _results(brief.results))
+        parts.append("# What the tasks before yours came to\n\n" + _results(brief.results, secret))
     if conversation.previous_error:
-        why = conversation.previous_error[:_RESULT_LIMIT]
+        why = secrets.redacted(conversation.previous_error, secret)[:_RESULT_LIMIT]
         parts.append(f"# This is attempt {brief.attempt}: the one before failed\n\n{why}\n\nIts changes are gone.")
     return [{"type": "text", "text": "\n\n".join(parts)}]
 
@@ -114,12 +119,13 @@ def _lines(items: Sequence[str]) -> str:
     return "\n".join(f"- {one}" for one in items)
 
 
-def _results(results: Mapping[str, Any]) -> str:
-    return "\n\n".join(f"`{name}`: {_short(value)}" for name, value in results.items())
+def _results(results: Mapping[str, Any], secret: tuple[str, ...]) -> str:
+    return "\n\n".join(f"`{name}`: {_short(value, secret)}" for name, value in results.items())
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, secret: tuple[str, ...]) -> str:
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode("utf-8", "replace")
+    text = secrets.redacted(text, secret)
     return text if len(text) <= _RESULT_LIMIT else f"{text[:_RESULT_LIMIT]} [cut]"
 
 

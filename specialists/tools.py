@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import attrs
 import msgspec
 
+from runtime import secrets
 from runtime.claims import problem_with
 from runtime.conversation import Conversation
 from runtime.core.changes import MODE_LINK, MODE_SUBMODULE
@@ -181,12 +182,14 @@ def is_protected(path: str) -> bool:
 
 @attrs.define
 class Desk:
-    """One attempt's tools. `nothing` is why there is nothing to do, once the model said so; `touched` counts changes."""
+    """One attempt's tools. `nothing` is why there is nothing to do, once the model said so; `touched` counts changes; what is `secret`
+    is cut nowhere, so that whoever tells a tool's answer finds it whole."""
 
     brief: Brief
     workspace: Workspace
     conversation: Conversation
     names: frozenset[str]
+    secret: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=False)
     nothing: str = ""
     touched: int = 0
     wishes: list[str] = attrs.field(factory=list)
@@ -359,7 +362,7 @@ class Desk:
             raise ToolError(f"there is no check {asked.name!r}; there are: {', '.join(allowed) or 'none'}")
         self.brief.progress(f"runs {asked.name}")
         found = await self.conversation.check(self.workspace, [asked.name])
-        return told_of(found[0].command, found[0].ok, found[0].exit, found[0].output)
+        return told_of(found[0].command, found[0].ok, found[0].exit, found[0].output, self.secret)
 
     async def _nothing_to_do(self, asked: NothingToDo) -> str:
         if self.touched and self.workspace.changeset().changes:
@@ -375,9 +378,9 @@ def _handed_over(wish: str) -> str:
 _HANDED_OVER: Final = re.compile(_handed_over("(.+?)"))
 
 
-def told_of(command: str, ok: bool, code: int | None, output: str) -> str:
-    """A check's outcome in words for a model, its output cut in the middle with a note."""
-    text = output.strip()
+def told_of(command: str, ok: bool, code: int | None, output: str, secret: tuple[str, ...] = ()) -> str:
+    """A check's outcome in words for a model, its output without what is secret and cut in the middle with a note."""
+    text = secrets.redacted(output, secret).strip()
     if len(text) > OUTPUT_LIMIT:
         half = OUTPUT_LIMIT // 2
         text = f"{text[:half]}\n[... {len(text) - OUTPUT_LIMIT} characters left out ...]\n{text[-half:]}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from claude_stage import PLAIN, Stage, calls, edit, stage, task, told
+from claude_stage import KEY, PLAIN, Stage, calls, edit, stage, task, told
 from conftest import Repo
 from messages_model import Reply, Request, Scripted
 from trio.testing import MockClock
@@ -337,6 +337,21 @@ async def test_what_is_read_is_the_workspace(
         assert "root:" not in everything
         assert "[core]" not in everything
         assert "untracked" not in everything
+
+
+async def test_a_key_is_no_half_key_where_a_line_is_cut(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search shows the beginning of a long line: a key that stands where it is cut is not shown in part, wherever it begins."""
+    shop.commit({f"{number:02}": "x" * (497 - number) + KEY + "\n" for number in range(len(KEY) + 1)})
+    script = [calls(("grep", {"pattern": "^x"})), calls(write("a.py")), "Done."]
+    async with stage(shop, patient_clock, monkeypatch, Scripted(script)) as there:
+        report = await there.run([task("a")])
+        assert report.ok
+        ((found, _), _) = said(there, "a")
+        assert "xxx[redacted]" in found
+        assert KEY[:2] not in found
+        there.assert_nothing_lost(report)
 
 
 async def test_a_specialists_tools_are_all_it_has(

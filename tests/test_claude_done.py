@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from claude_stage import PLAIN, calls, edit, opening_of, stage, task
+from claude_stage import KEY, PLAIN, calls, edit, opening_of, stage, task
 from conftest import Repo
 from messages_model import Reply, Request, Scripted
 from trio.testing import MockClock
@@ -144,6 +144,26 @@ async def test_a_model_can_run_the_checks_by_name_and_nothing_else(
         assert said[1][0] == f"there is no check 'rm -rf /'; there are: {CHECK}, ls"
         assert said[3][0] == "ls: green\na.py\ntest_a.py"
         assert said[6][0] == f"{CHECK}: green\na=3"
+
+
+@pytest.mark.parametrize("before", [6000, 6000 - len(KEY) // 2])
+async def test_a_key_is_no_half_key_where_a_checks_output_is_cut(
+    before: int, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a long output the model is told beginning and end: a key that a check prints where it is cut is told in no part, neither to
+    the model that runs it nor to the one whose check is red."""
+    code = f"print('y' * {before} + 'KEY' + 'z' * {12_000 - before} + 'KEY' + 'y' * {6000 - len(KEY) // 2})\nraise SystemExit(1)\n"
+    shop.commit({"test_a.py": code.replace("KEY", KEY)})
+    script = [calls(("run_check", {"name": CHECK})), EDIT, *["Done."] * 3]
+    async with stage(shop, patient_clock, monkeypatch, Scripted(script)) as there:
+        report = await there.run([task("a", check=(CHECK,), attempts=1)])
+        assert report.tasks["a"].error == f"still red: {CHECK}"
+        ((shown, _), *_) = Request(0, there.api.calls[1].body).results()
+        assert "yyyyy" in shown
+        for words in (shown, last_words(there.api.calls[3])):
+            assert "characters left out" in words
+            assert KEY[:4] not in words
+            assert KEY[-4:] not in words
 
 
 async def test_a_conversation_without_end_is_ended(

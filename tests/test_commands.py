@@ -14,6 +14,7 @@ import trio
 
 from runtime.checks import run_command
 
+CANARY = "canary-0123456789"
 ROOT = Path(__file__).parent.parent
 LONG = "import os, sys, time; os.fork() and open(sys.argv[1], 'w').write('x'); time.sleep(60)"
 
@@ -35,6 +36,19 @@ async def test_a_command_is_run_as_it_is(tmp_path: Path, words: list[str], code:
     is not there is named."""
     (tmp_path / "plain.txt").write_text("x")
     assert await run_command(words, tmp_path, 30) == (code, said)
+
+
+@pytest.mark.parametrize("inside", [1, 6, len(CANARY) - 1])
+async def test_a_key_is_no_half_key_where_an_output_is_cut(
+    inside: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a command says is kept without the keys of our environment, also one that only the end of is among the last 20,000 bytes,
+    and those in what is kept do not bring it in again."""
+    monkeypatch.setenv("OTHER_TOKEN", CANARY)
+    text = f"'x' * 90_000 + {CANARY!r} + 'y' * (20_000 - {inside} - {3 * len(CANARY)}) + {CANARY!r} * 3"
+    code, said = await run_command([sys.executable, "-c", f"print({text}, end='')"], tmp_path, 30)
+    assert code == 0
+    assert said == b"y" * (20_000 - inside - 3 * len(CANARY)) + b"[redacted]" * 3
 
 
 async def test_what_a_command_leaves_in_the_background_ends_with_it(tmp_path: Path) -> None:

@@ -10,12 +10,17 @@ from conftest import Repo
 
 from runtime import Specialist
 from runtime.conversation import Conversation
+from runtime.core.task import Task
 from runtime.git import Repository
 from runtime.overlay import Overlay
-from specialists.prompt import INSTRUCTIONS_LIMIT, RULES, system
+from runtime.workspace import Brief
+from specialists.prompt import INSTRUCTIONS_LIMIT, RULES, opening, system
+from specialists.tools import OUTPUT_LIMIT, told_of
+
+CANARY = "canary-0123456789"
 
 
-def prompt(repo: Repo, charter: str = "") -> list[dict[str, Any]]:
+def prompt(repo: Repo, charter: str = "", secret: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """The system prompt of a task in the repository's last commit."""
     repository = Repository.open(repo.path)
     base = repository.resolve("HEAD")
@@ -24,7 +29,7 @@ def prompt(repo: Repo, charter: str = "") -> list[dict[str, Any]]:
         raise AssertionError(path)
 
     overlay = Overlay(repository, base, task="t", may_write=lambda path: True, request=request)
-    return system(Specialist("poet", prompt=charter), Conversation("t", 1, contracts="Be terse."), overlay)
+    return system(Specialist("poet", prompt=charter), Conversation("t", 1, contracts="Be terse."), overlay, secret)
 
 
 def test_the_stable_comes_first_and_each_part_ends_in_a_breakpoint(repo: Repo) -> None:
@@ -66,3 +71,25 @@ def test_huge_instructions_are_cut_with_a_note(repo: Repo) -> None:
     (block,) = prompt(repo)
     assert len(block["text"]) < INSTRUCTIONS_LIMIT + len(RULES) + 200
     assert "[400000 characters more are in the file]" in block["text"]
+
+
+def test_no_text_is_cut_within_a_key(repo: Repo) -> None:
+    """Instructions, a payload, a result of another task, the last attempt's error, a check's output: each is cut when it is long, and a
+    key that stands where it is cut is gone as a whole."""
+
+    def across(limit: int) -> str:
+        return "x" * (limit - 6) + CANARY + "y" * limit
+
+    repo.commit({"AGENTS.md": across(INSTRUCTIONS_LIMIT)})
+    task, error = Task("t", "poet", payload={"text": across(3990)}), across(4000)
+    brief = Brief(task, 2, "poet-1", {"before": across(4000), "listed": [across(3998)]})
+    told = [
+        *(block["text"] for block in prompt(repo, secret=(CANARY,))),
+        *(block["text"] for block in opening(brief, Conversation("t", 2, previous_error=error), (CANARY,))),
+        told_of("pytest", False, 1, across(OUTPUT_LIMIT // 2), (CANARY,)),
+        told_of("pytest", False, 1, across(OUTPUT_LIMIT // 2)[::-1], (CANARY[::-1],)),
+    ]
+    text = "\n".join(told)
+    assert text.count("x" * 3900) >= 7
+    assert CANARY[:4] not in text
+    assert CANARY[::-1][-4:] not in text
