@@ -11,6 +11,8 @@ from conftest import Repo
 from messages_model import Reply, Request, Scripted
 from trio.testing import MockClock
 
+from specialists.tools import is_protected
+
 WHOLE = {"a.py": "a = 1\n", "b.py": "b = 1\n", "c.py": "c = 1\n", "sub/d.py": "d = 1\n"}
 
 
@@ -233,6 +235,116 @@ TRICKS = (
     "x" * 300,
     " ",
 )
+
+
+SETTINGS = [
+    ".husky/pre-commit",
+    ".githooks/post-merge",
+    ".hooks/pre-push",
+    "lefthook.yml",
+    ".overcommit.yml",
+    ".simple-git-hooks.json",
+    ".simple-git-hooks.cjs",
+    ".lintstagedrc",
+    ".lintstagedrc.yaml",
+    ".trunk/trunk.yaml",
+    ".envrc",
+    ".pre-commit-config.yaml",
+    ".gitlab-ci.yml",
+    ".github/workflows/ci.yml",
+    ".ci/run",
+    "appveyor.yml",
+    ".appveyor.yml",
+    ".cirrus.yml",
+    ".semaphore/semaphore.yml",
+    ".teamcity/settings.kts",
+    "cloudbuild.yaml",
+    "cloudbuild.yml",
+    "buildspec.yml",
+    "buildspec.yaml",
+    ".tekton/push.yaml",
+    "codefresh.yml",
+    "bitrise.yml",
+    ".build.yml",
+    ".builds/debian.yml",
+    ".circleci/config.yml",
+    "Jenkinsfile",
+    "azure-pipelines.yml",
+    ".travis.yml",
+    ".dir-locals.el",
+    ".exrc",
+    ".vimrc",
+    ".nvim.lua",
+    ".zed/tasks.json",
+    "shop.code-workspace",
+    "shop.sublime-project",
+    ".fleet/run.json",
+    ".run/all.run.xml",
+    ".vs/launch.vs.json",
+    ".editorconfig",
+    ".vscode/tasks.json",
+    ".idea/workspace.xml",
+    ".devcontainer/devcontainer.json",
+    ".clinerules",
+    ".clinerules/style.md",
+    ".roo/mcp.json",
+    ".kiro/settings/mcp.json",
+    ".junie/guidelines.md",
+    ".continue/config.yaml",
+    ".amazonq/rules/a.md",
+    ".goosehints",
+    ".opencode/agent/a.md",
+    "opencode.json",
+    ".crush.json",
+    "mcp.json",
+    ".mcp.json",
+    ".claude/settings.json",
+    ".cursorrules",
+    "CLAUDE.md",
+    "AGENTS.md",
+    "GEMINI.md",
+    "journeyman.toml",
+]
+OPEN = [
+    "ci/run.py",
+    "hooks/run.py",
+    "src/ci.py",
+    "run.py",
+    "src/run/build.py",
+    "build.yml",
+    "builds/a.yml",
+    "editorconfig.py",
+    "vs/a.py",
+    "fleet/ship.py",
+    "zed.c",
+    "continue.py",
+    "kiro.md",
+    "roo.js",
+    "trunk/a.py",
+    "docs/opencode.md",
+    "semaphore.c",
+    "src/mcp.py",
+    "code-workspace/a.ts",
+    "vimrc.md",
+    ".env.example",
+    ".eslintrc.json",
+    "pyproject.toml",
+    "package.json",
+    "Makefile",
+]
+
+
+@pytest.mark.parametrize("path", SETTINGS)
+def test_what_runs_by_itself_is_protected(path: str) -> None:
+    """Hooks, CI, settings of editors and of agents, at the top or in a folder, however they are written: what runs when somebody commits,
+    pushes, opens a folder or asks an agent."""
+    assert all(is_protected(one) for one in (path, path.upper(), f"packages/web/{path}"))
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_what_is_only_called_alike_is_not_protected(path: str) -> None:
+    """A program's own files keep their names."""
+    assert not is_protected(path)
 
 
 @pytest.mark.parametrize("isolation", ["overlay", "worktree"])
