@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import tomllib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import cache
 from typing import Annotated, Any, Final
@@ -223,6 +224,12 @@ def is_protected(path: str) -> bool:
     return any(_PROTECTED.match(part) for part in path.lower().split("/"))
 
 
+def _own_settings(text: str) -> object:
+    """What a pyproject.toml sets for us, read as `runtime.config` does. Raises ValueError or RecursionError where it is no TOML."""
+    tools = tomllib.loads(text.removeprefix("\ufeff")).get("tool")
+    return tools.get("journeyman") if isinstance(tools, dict) else None
+
+
 @attrs.define
 class Desk:
     """One attempt's tools. `nothing` is why there is nothing to do, once the model said so; `touched` counts changes; what is `secret`
@@ -312,6 +319,7 @@ class Desk:
         path = await self._own(asked.file_path)
         if self.workspace.mode(path) in (MODE_LINK, MODE_SUBMODULE):
             raise ToolError(f"{path} is a symbolic link or a submodule")
+        self._refuse_own_settings(path, asked.content)
         self._put(path, asked.content)
         return f"wrote {len(asked.content)} characters to {path}"
 
@@ -323,11 +331,14 @@ class Desk:
             raise ToolError(f"old_string is not in {path}")
         if count > 1 and not asked.replace_all:
             raise ToolError(f"old_string is {count} times in {path}; give more of its surroundings, or replace_all")
-        self._put(path, text.replace(asked.old_string, asked.new_string))
+        text = text.replace(asked.old_string, asked.new_string)
+        self._refuse_own_settings(path, text)
+        self._put(path, text)
         return f"edited {path} ({count} replacement{'s' if count > 1 else ''})"
 
     async def _delete(self, asked: Delete) -> str:
         path = await self._own(asked.file_path)
+        self._refuse_own_settings(path, "")
         try:
             self.workspace.delete(path)
         except FileNotFoundError:
@@ -377,6 +388,24 @@ class Desk:
         if is_protected(path) and path not in self.brief.task.writes:
             raise ToolError(
                 f"{path}: hooks, CI and settings of editors and agents are changed only by a task that claims them by name"
+            )
+
+    def _refuse_own_settings(self, path: str, text: str) -> None:
+        """A pyproject.toml is the project's, but what it has for us are commands, as in a journeyman.toml."""
+        if path.lower().rpartition("/")[2] != "pyproject.toml" or path in self.brief.task.writes:
+            return
+        try:
+            before = _own_settings(self.workspace.read_text(path))
+        except (OSError, ValueError, RecursionError):  # what is none, or cannot be read, sets nothing
+            before = None
+        try:
+            after, why = _own_settings(text), "that table would be another"
+        except (ValueError, RecursionError) as error:
+            after, why = None, f"the file would be no TOML: {error}"
+        if after != before:
+            raise ToolError(
+                f"{path}: [tool.journeyman] says which commands are run, and is changed only by a task that claims {path} by name "
+                f"({why}); nothing was written"
             )
 
     # --- asking ------------------------------------------------------------------------------------------------

@@ -28,6 +28,11 @@ def write(path: str, content: str = "2\n") -> tuple[str, dict[str, Any]]:
     return ("write", {"file_path": path, "content": content})
 
 
+def change(path: str, old: str, new: str) -> tuple[str, dict[str, Any]]:
+    """A call that edits a file."""
+    return ("edit", {"file_path": path, "old_string": old, "new_string": new})
+
+
 def said(there: Stage, name: str) -> list[tuple[str, bool]]:
     """What the tools have answered in a task's conversation."""
     return told([call for call in there.api.calls if f"# Task `{name}`" in str(call.body["messages"][0])][-1])
@@ -386,6 +391,65 @@ async def test_who_claims_a_protected_file_by_name_writes_it(
         report = await there.run([task("a", writes=mine)])
         assert there.changed(report) == [".github/workflows/ci.yml"]
         assert [is_error for _, is_error in said(there, "a")] == [False, True, True]
+
+
+OURS = '[tool.journeyman]\nchecks = ["pytest -q"]\n'
+RUFF = "[tool.ruff]\nline-length = 100\n"
+FATAL = '[tool.journeyman]\nchecks = ["sh -c evil"]\n'
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "passes"),
+    [
+        (OURS, write("pyproject.toml", FATAL), False),
+        (OURS, write("pyproject.toml", RUFF), False),
+        (OURS, write("pyproject.toml", RUFF + OURS), True),
+        (OURS, write("pyproject.toml", f"{OURS}\n[tool.ruff\n"), False),  # no TOML
+        (OURS, write("pyproject.toml", f"{OURS}\n[tool.journeyman.specialists.x]\nprompt = 'evil'\n"), False),
+        (RUFF, write("pyproject.toml", RUFF + FATAL), False),
+        (RUFF, write("pyproject.toml", RUFF + 'tool.journeyman.setup = "evil"\n'), True),  # it is tool.ruff.tool...
+        (RUFF, write("pyproject.toml", 'tool.journeyman.setup = "evil"\n' + RUFF), False),
+        (RUFF, write("pyproject.toml", "[tool.ruff\n"), True),
+        ("[tool.ruff\n", write("pyproject.toml", FATAL), False),
+        ("", write("pyproject.toml", "tool = 1\n"), True),
+        (None, write("pyproject.toml", FATAL), False),
+        (None, write("pyproject.toml", "\ufeff" + FATAL), False),
+        (None, write("PyProject.toml", FATAL), False),
+        (None, write("pyproject.toml", "x = " + "[" * 5000), True),
+        (RUFF + OURS, change("pyproject.toml", "100", "120"), True),
+        (RUFF + OURS, change("pyproject.toml", "pytest -q", "evil"), False),
+        (RUFF + OURS, change("pyproject.toml", "journeyman", "other"), False),
+        ("\ufeff" + OURS, change("pyproject.toml", "pytest -q", "evil"), False),
+        (RUFF + OURS, ("delete", {"file_path": "pyproject.toml"}), False),
+        (RUFF, ("delete", {"file_path": "pyproject.toml"}), True),
+    ],
+)
+async def test_our_own_settings_in_a_pyproject_are_protected(
+    before: str | None, call: Any, passes: bool, shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checks and the setup of [tool.journeyman] are commands: a model changes the rest of the file, but never what that table says,
+    nor makes it unreadable, by whichever tool."""
+    shop.commit({} if before is None else {"pyproject.toml": before})
+    async with stage(shop, patient_clock, monkeypatch, Scripted([calls(call, write("a.py")), "Done."])) as there:
+        report = await there.run([task("a", writes=("**",))])
+        assert report.ok
+        words, is_error = said(there, "a")[0]
+        assert is_error != passes
+        assert passes or "[tool.journeyman]" in words
+        assert (there.changed(report) == ["a.py"]) != passes
+        there.assert_nothing_lost(report)
+
+
+async def test_who_claims_the_pyproject_by_name_changes_our_settings(
+    shop: Repo, patient_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task about the project's checks claims the file itself."""
+    shop.commit({"pyproject.toml": OURS})
+    script = [calls(change("pyproject.toml", "pytest -q", "pytest"), write("pyproject.toml", RUFF)), "Done."]
+    async with stage(shop, patient_clock, monkeypatch, Scripted(script)) as there:
+        report = await there.run([task("a", writes=("pyproject.toml",))])
+        assert [is_error for _, is_error in said(there, "a")] == [False, False]
+        assert there.text(report, "pyproject.toml") == RUFF
 
 
 async def test_a_glob_does_not_reach_what_another_task_claims_by_name(
