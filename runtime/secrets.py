@@ -1,8 +1,9 @@
 """Keeping keys where they belong: what is secret in the environment, and out of sight of child processes.
 
 A child with a scrubbed environment can still read its parent's from `/proc/<pid>/environ`, which shows the memory that the kernel
-filled when the program was started. `hide` blanks the secrets there; `os.environ` keeps its own copies. Linux only: elsewhere
-there is no such file. For our own program; a library does not touch its host's memory.
+filled when the program was started, and all else from `/proc/<pid>/mem`. `hide` blanks the secrets in the first, also for root,
+and shuts both to the same user's other programs; `os.environ` keeps its own copies. Linux only: elsewhere there are no such files. For
+our own program; a library does not touch its host's memory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ _SAID_OPENLY: Final = re.compile(
 )  # headers whose values stand in any program's source
 _SCHEME: Final = re.compile(r"(?:bearer|basic|token|apikey)(?:\s|%20)+(.+)", re.IGNORECASE)
 _SHORTEST: Final = 8  # characters: what is shorter is no key, and would be found everywhere
+_SET_DUMPABLE: Final = 4  # prctl(2)
 _ENV_START, _ENV_END = 49, 50  # fields of /proc/self/stat, counted from 0; proc(5) has them as 50 and 51
 
 
@@ -76,7 +79,11 @@ def redacted_tail(said: bytes | bytearray, limit: int, secret: tuple[str, ...]) 
 
 
 def hide() -> int:
-    """Blank the secrets in what `/proc/self/environ` shows; how many there were. Does nothing where there is no /proc."""
+    """Blank the secrets in what `/proc/self/environ` shows; how many there were. No other program of the user's may look into our
+    memory from then on, nor attach to us; what we start is as it always was. Does nothing but on Linux."""
+    if sys.platform == "linux":
+        # Another's right to look, not our own, nor that of what we execute; where it is refused, the blanks are there all the same.
+        ctypes.CDLL(None).prctl(_SET_DUMPABLE, 0, 0, 0, 0)
     try:
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -198,7 +198,7 @@ def processes_at(*places: Path) -> list[str]:
         if stat.startswith("Z") or int(pid) == os.getpid():
             continue
         where = ""
-        with contextlib.suppress(OSError):  # it ended meanwhile, is another user's, or there is no /proc here
+        with contextlib.suppress(OSError):  # it ended, is another user's, lets nobody look, or there is no /proc
             where = os.readlink(f"/proc/{pid}/cwd")
         if any(place in args or (where + "/").startswith(place + "/") for place in wanted):
             found.append(f"{pid} {args}")

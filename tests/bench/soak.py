@@ -8,6 +8,7 @@ third of the lives are set against each other. Exits 1 when something was lost o
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -39,8 +40,9 @@ class Life:
 def _look(life: Life, pid: int) -> None:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
-        life.descriptors = max(life.descriptors, len(os.listdir(f"/proc/{pid}/fd")))
-    except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended just now
+        with contextlib.suppress(PermissionError):  # it lets only root look into it
+            life.descriptors = max(life.descriptors, len(os.listdir(f"/proc/{pid}/fd")))
+    except (FileNotFoundError, ProcessLookupError):  # it ended just now
         return
     for line in status.splitlines():
         if line.startswith("VmRSS:"):
@@ -156,7 +158,7 @@ def main(minutes: float) -> int:
     third = max(1, len(lives) // 3)
     for what, of in (("memory MB", "memory_mb"), ("descriptors", "descriptors")):
         first, last = (statistics.mean(getattr(life, of) for life in some) for some in (lives[:third], lives[-third:]))
-        print(f"{what}: first third {first:.1f}, last third {last:.1f}, ratio {last / first:.2f}")
+        print(f"{what}: first third {first:.1f}, last third {last:.1f}, ratio {last / (first or 1):.2f}")
     print(
         f"{finished} runs of {FILES} tasks came to their end, {len(lives) - finished} kills, {len(wrong)} things wrong"
     )
