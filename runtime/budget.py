@@ -102,7 +102,7 @@ class Allowance:
     tokens: int | None = attrs.field(default=None, converter=attrs.converters.optional(_count))
 
 
-class Balance(msgspec.Struct, frozen=True):
+class Balance(msgspec.Struct, frozen=True, gc=False):
     """What is settled, and what is reserved by calls that have not come back. `usd` is US dollars."""
 
     usd: Decimal = _ZERO
