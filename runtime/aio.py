@@ -154,19 +154,23 @@ class Runtime:
         assert self._portal is not None
         return Ticket(self._portal, ticket)
 
-    async def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+    async def resume(
+        self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, outside: bool = False
+    ) -> RunReport:
         """Go on with a run that did not end; `edits` are other budgets of its tasks."""
-        report: RunReport = await self._call(self._open().resume, run, edits)
+        report: RunReport = await self._call(partial(self._open().resume, run, edits, outside=outside))
         return report
 
-    async def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
-        """Try again what failed in an ended run."""
-        report: RunReport = await self._call(self._open().retry, run, edits)
+    async def retry(
+        self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, task: str = ""
+    ) -> RunReport:
+        """Try again what failed in an ended run, or only `task` with what belongs to it."""
+        report: RunReport = await self._call(partial(self._open().retry, run, edits, task=task))
         return report
 
-    async def report(self) -> RunReport:
-        """The report as things stand."""
-        report: RunReport = await self._call(self._open().report)
+    async def report(self, group: str | None = None) -> RunReport:
+        """The report as things stand, of one submitted group or of everything."""
+        report: RunReport = await self._call(self._open().report, group)
         return report
 
     async def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
@@ -199,6 +203,11 @@ class Runtime:
         """Live counts."""
         counts: Mapping[str, int] = await self._call(self._open().statistics)
         return counts
+
+    async def notices(self, start: int = 1) -> list[handles.Notice]:
+        """What has happened so far, from a sequence number on."""
+        found: list[handles.Notice] = await self._call(self._open().notices, start)
+        return found
 
     async def events(self, start: int = 1) -> AsyncIterator[handles.Notice]:
         """Everything from sequence number `start` on, then live, until the runtime closes."""

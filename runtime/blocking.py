@@ -109,19 +109,21 @@ class Runtime:
         """Hand over one task; it is in the journal when this returns."""
         return Ticket(self._open(), self._open().call(self._runtime.submit, task))
 
-    def resume(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
+    def resume(
+        self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, outside: bool = False
+    ) -> RunReport:
         """Go on with a run that did not end; `edits` are other budgets of its tasks."""
-        report: RunReport = self._open().call(self._runtime.resume, run, edits)
+        report: RunReport = self._open().call(partial(self._runtime.resume, run, edits, outside=outside))
         return report
 
-    def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None) -> RunReport:
-        """Try again what failed in an ended run."""
-        report: RunReport = self._open().call(self._runtime.retry, run, edits)
+    def retry(self, run: str, edits: Mapping[str, Mapping[str, Any]] | None = None, *, task: str = "") -> RunReport:
+        """Try again what failed in an ended run, or only `task` with what belongs to it."""
+        report: RunReport = self._open().call(partial(self._runtime.retry, run, edits, task=task))
         return report
 
-    def report(self) -> RunReport:
-        """The report as things stand."""
-        return self._open().call(self._runtime.report)
+    def report(self, group: str | None = None) -> RunReport:
+        """The report as things stand, of one submitted group or of everything."""
+        return self._open().call(self._runtime.report, group)
 
     def bisect(self, plan: Plan, *, drop: bool = False) -> str | None:
         """After `run` with a red check: the task whose commit turned it red; with `drop` it is taken off, with its dependants."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import runtime.aio
 import runtime.blocking
 from runtime import Plan, Runtime, Specialist, Task
 from runtime.core.events import Closed
-from runtime.errors import BadPlan
+from runtime.errors import BadPlan, GiveUp
 from runtime.notebook import View
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -223,3 +224,38 @@ def test_events_end_with_the_runtime_and_miss_nothing() -> None:
     thread.join(30)
     assert found[: len(whole)] == whole
     assert all(isinstance(one.event, Closed) for one in found[len(whole) :])
+
+
+# --- the same verbs ----------------------------------------------------------------------------------------------
+
+VERBS = (
+    "run", "submit", "resume", "retry", "report", "bisect", "land", "drain", "set_budget", "cancel", "statistics", "notices", "events",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("facade", [runtime.blocking.Runtime, runtime.aio.Runtime])
+def test_the_facades_have_the_same_verbs(facade: type, verb: str) -> None:
+    """What a trio program can say, a script and an asyncio program can say with the same words: names, order, defaults."""
+    meant, there = (inspect.signature(getattr(kind, verb)).parameters.values() for kind in (Runtime, facade))
+    assert [(one.name, one.kind, one.default) for one in there] == [(one.name, one.kind, one.default) for one in meant]
+
+
+def test_one_task_is_tried_again_by_a_script(tmp_path: Path) -> None:
+    """Of two tasks that failed only the named one is tried again, in another process as far as the journal can tell."""
+    good = tmp_path / "good"
+
+    def handler(brief: Any, workspace: Any) -> str:
+        if not good.exists():
+            raise GiveUp("not yet")
+        return "now"
+
+    crew, journal = [Specialist("s", handler)], tmp_path / "journal.db"
+    with runtime.blocking.Runtime(crew, journal=journal) as rt:
+        report = rt.run(Plan([Task("a", "s"), Task("b", "s")]))
+        assert report.state == "failed"
+    good.touch()
+    with runtime.blocking.Runtime(crew, journal=journal) as rt:
+        again = rt.retry(report.run, task="b")
+        assert {name: one.state for name, one in again.tasks.items()} == {"a": "failed", "b": "done"}
+        assert rt.notices(1)[0].seq == 1
