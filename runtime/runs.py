@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import attrs
@@ -183,9 +184,40 @@ def load(repository: Repository, run: str) -> Past:
     with closing(Reader(journal_path(repository))) as reader, _uncollected():
         for last, event in map(decode, reader.records(run)):
             machine.handle(event, last)
+    return _past(repository, entry, machine, last)
+
+
+def _past(repository: Repository, entry: RunEntry, machine: Machine, last_s: float) -> Past:
     if not machine.opened.run:
-        raise BadInput(_no_records(run))
-    return Past(repository, entry, machine, last)
+        raise BadInput(_no_records(entry.run))
+    return Past(repository, entry, machine, last_s)
+
+
+@attrs.define(eq=False)
+class Followed:
+    """A run that another process may be at, rebuilt as its records come."""
+
+    repository: Repository
+    run: str
+    machine: Machine = attrs.field(factory=Machine)
+    _read: int = 0  # records, of which the machine knows
+    _last_s: float = 0.0
+
+    def look(self) -> bool:
+        """Take in what is new; whether somebody is still at it. Raises JournalDamaged, JournalForeign."""
+        entry = entry_of(self.repository, self.run)  # before its records: nothing of its end is missed
+        if entry is None:
+            return False
+        with closing(Reader(journal_path(self.repository))) as reader:
+            if reader.length(self.run) > self._read:
+                for at_s, event in map(decode, islice(reader.records(self.run), self._read, None)):
+                    self.machine.handle(event, at_s)
+                    self._read, self._last_s = self._read + 1, at_s
+        return entry.state == "running"
+
+    def past(self) -> Past:
+        """The run as it was when it was last looked at. Raises BadInput."""
+        return _past(self.repository, find(self.repository, self.run), self.machine, self._last_s)
 
 
 def unfinished(repository: Repository, tasks: Collection[Task]) -> str:

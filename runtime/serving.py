@@ -326,17 +326,14 @@ def watch(run_name: str, repo: str, as_json: bool, socket_path: str, start: int)
 
 def _follow_journal(repository: Repository, run: str, as_json: bool, start: int) -> past_runs.Past:
     """Tell what is in a run's records, and what comes while another process is at it; the run when that has ended."""
-    seen = 0
+    followed = past_runs.Followed(repository, run)
     while True:
-        over = past_runs.find(repository, run).state != "running"
-        length = past_runs.length(repository, run)
-        if over or length > seen:
-            past, seen = past_runs.load(repository, run), length
-            for notice in [] if as_json else notices(past.machine, start):
-                _tell(str(msgspec.to_builtins(notice.event)["type"]), msgspec.to_builtins(notice.event))
-                start = notice.seq + 1
-            if over:
-                return past
+        goes_on = followed.look()
+        for notice in [] if as_json else notices(followed.machine, start):
+            _tell(str(msgspec.to_builtins(notice.event)["type"]), msgspec.to_builtins(notice.event))
+            start = notice.seq + 1
+        if not goes_on:
+            return followed.past()
         time.sleep(_LOOK_S)
 
 

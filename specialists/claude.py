@@ -443,7 +443,7 @@ class _Session:
 
     async def _after(self, verdict: Verdict, kind: str) -> None:
         """Wait for what may pass, raise what will not. `kind` is the answer's status and its error's type."""
-        words = self.redacted(f"{kind}: {verdict.message}" if kind and verdict.kind != "quota" else verdict.message)
+        words = f"{kind}: {verdict.message}" if kind and verdict.kind != "quota" else verdict.message
         if verdict.kind == "fatal":
             raise ServiceRefused(words)
         if verdict.kind == "quota":

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,12 +25,19 @@ GOAL = "Turn 1 into 2.\nREPLACE {file} <<1>> <<2>>"
 FILES = {"a.py": "x = 1\n", "b.py": "y = 1\n"}
 
 
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesProcess]:
+@contextmanager
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> Iterator[MessagesProcess]:
     """A service, and an environment that points at it."""
-    with MessagesProcess(tmp_path / "ledger") as process:
+    with MessagesProcess(tmp_path / "ledger", *options) as process:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", process.url)
         monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+        yield process
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MessagesProcess]:
+    """One that nothing is wrong with."""
+    with service(tmp_path, monkeypatch) as process:
         yield process
 
 
@@ -62,9 +70,7 @@ def test_a_spent_quota_closes_the_daemon_for_nobody(
         for path, words in zip(FILES, goal, strict=True)
     ]
     faults = ["--fault", "1=429-plan-limit", "--fault", "2=429-plan-limit"]
-    with MessagesProcess(tmp_path / "ledger", *faults) as api:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    with service(tmp_path, monkeypatch, *faults) as api:
         daemon = DaemonProcess(tmp_path)
         try:
             runs = daemon.register(repo)
@@ -111,9 +117,7 @@ def test_the_configurations_limits_hold_on_the_command_line(
     repo.commit({**MANY, "journeyman.toml": f"[limits]\nconcurrency = {at_once}\nstall_s = 100\n"})
     own_configuration(tmp_path, monkeypatch, "[limits]\nconcurrency = 30\nstall_s = 1\n")
     options = ["--first-s", str(SLOW_S), "--fault", "2=silence-300-at-3"]
-    with MessagesProcess(tmp_path / "ledger", *options) as api:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    with service(tmp_path, monkeypatch, *options) as api:
         done = journeyman("refactor", "--goal", GOAL, "m*.py", "--yes", "--json", cwd=repo.path)
         assert (done.code, done.json["ok"]) == (0, True), done.err
         calls = api.calls
@@ -132,9 +136,7 @@ def test_the_users_own_limits_hold_for_all_of_the_daemon(
     repo.commit({**MANY, "journeyman.toml": "[limits]\nconcurrency = 50\nstall_s = 1\n"})
     own_configuration(tmp_path, monkeypatch, "[limits]\nconcurrency = 1\n")
     options = ["--first-s", str(SLOW_S), "--fault", "2=silence-300-at-3"]
-    with MessagesProcess(tmp_path / "ledger", *options) as api:
-        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.url)
-        monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    with service(tmp_path, monkeypatch, *options) as api:
         daemon = DaemonProcess(tmp_path)
         try:
             runs = daemon.register(repo)

@@ -748,7 +748,7 @@ class Served:
         """A run that another process is at: the same one for all who watch it."""
         found = self._elsewhere.get(run)
         if found is None or not found.goes_on:
-            found = self._elsewhere[run] = Elsewhere(self.repository, run)
+            found = self._elsewhere[run] = Elsewhere(past_runs.Followed(self.repository, run))
         return found
 
     async def diff(self, run: str, *, stat: bool = False, task: str = "") -> bytes:
